@@ -1,0 +1,1 @@
+//! Where samples come from: the host's figures and the schedule they are taken on.

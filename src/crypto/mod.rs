@@ -1,0 +1,1 @@
+//! The Monitor's key document, its fingerprint, and the proof encrypted with it.

@@ -1,0 +1,1 @@
+//! The only place that wires the parts; start and shutdown order.

@@ -1,0 +1,26 @@
+//! harborforge-connector: samples a server and its OpenClaw into a durable queue and delivers
+//! the queue to HarborForge Monitor.
+//!
+//! One sample's way: [`collector`] makes it, [`store`] appends it to the queue (durable before
+//! anyone hears of it), [`sender`] decides when and how it is sent, [`transport`] carries it,
+//! and the Monitor's confirmation comes back the same way and moves the queue's cursor.
+//!
+//! Dependencies point one way: `cli` uses `daemon` and `config`; `daemon` wires `collector`,
+//! `sender`, `transport`, `store` and `state`; `sender` knows `protocol` and the shapes of
+//! `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves `sample`,
+//! `protocol` and the pure parts of `sender` import no runtime, no socket, no clock and no
+//! storage.
+
+pub mod cli;
+pub mod collector;
+pub mod config;
+pub mod crypto;
+pub mod daemon;
+pub mod logging;
+pub mod protocol;
+pub mod runtime;
+pub mod sample;
+pub mod sender;
+pub mod state;
+pub mod store;
+pub mod transport;

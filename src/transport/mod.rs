@@ -1,0 +1,1 @@
+//! Carries bytes to the Monitor and answers back.
