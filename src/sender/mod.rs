@@ -1,1 +1,9 @@
 //! Decides what is sent when, over which transport.
+//!
+//! [`machine`] is the pure core: events and the time go in, commands come out. [`driver`] is the
+//! thin shell that carries the commands out. What an answer means is decided in [`classify`],
+//! how long to wait in [`backoff`].
+
+pub mod backoff;
+pub mod classify;
+pub mod machine;
