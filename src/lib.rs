@@ -21,6 +21,7 @@ pub mod protocol;
 pub mod runtime;
 pub mod sample;
 pub mod sender;
+pub mod signals;
 pub mod state;
 pub mod store;
 pub mod transport;

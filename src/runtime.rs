@@ -1,1 +1,147 @@
 //! The only file that names the async runtime.
+//!
+//! Everything that runs, waits or touches a socket goes through here, so that the runtime can be
+//! replaced in one place.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{AbortHandle, abortable};
+
+/// A connected TCP socket of the runtime; reads and writes as `futures_util::io` has them.
+pub type TcpStream = async_std::net::TcpStream;
+
+/// Runs a future on this thread until it is done. For `main` and tests.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    async_std::task::block_on(future)
+}
+
+/// A spawned task. Dropping it lets the task run on.
+#[derive(Debug)]
+pub struct Task<T>(async_std::task::JoinHandle<T>);
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// Starts a task that runs on its own.
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Task(async_std::task::spawn(future))
+}
+
+/// Ends its task when dropped.
+#[derive(Debug)]
+pub struct TaskGuard(AbortHandle);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts a task that lives no longer than the returned guard.
+pub fn spawn_guarded<F>(future: F) -> TaskGuard
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let (future, handle) = abortable(future);
+    async_std::task::spawn(future);
+    TaskGuard(handle)
+}
+
+/// Runs blocking work on the runtime's pool for it. Dropping the task lets the work run on: a
+/// blocking call cannot be called off.
+pub fn spawn_blocking<F, T>(work: F) -> Task<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Task(async_std::task::spawn_blocking(work))
+}
+
+/// Waits.
+pub async fn sleep(duration: Duration) {
+    async_std::task::sleep(duration).await;
+}
+
+/// The future's output, or `None` when it took longer; the future is dropped then.
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
+    async_std::future::timeout(duration, future).await.ok()
+}
+
+/// Opens a TCP connection to one address.
+///
+/// # Errors
+/// What the operating system says (refused, unreachable, ...).
+pub async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address).await
+}
+
+/// Channels between tasks; senders also work from plain threads.
+pub mod channel {
+    pub use async_std::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+}
+
+/// A socket pair's end that a signal handler writes to, for [`crate::signals`].
+pub type UnixStream = async_std::os::unix::net::UnixStream;
+
+/// Keeps the runtime to one worker thread: the daemon waits far more than it works. To be called
+/// before anything else of this module; later it has no effect.
+pub fn start() {
+    async_global_executor::init_with_config(
+        async_global_executor::GlobalExecutorConfig::default()
+            .with_min_threads(1)
+            .with_max_threads(2)
+            .with_thread_name_fn(|| "hf-runtime".to_owned()),
+    );
+}
+
+/// The clocks: a monotonic one that starts with the process, and the host's date.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock whose monotonic time is 0 now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+
+    /// Time since the start; never goes backwards.
+    #[must_use]
+    pub fn mono(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// The host's date, right or wrong.
+    #[must_use]
+    pub fn wall(&self) -> std::time::SystemTime {
+        std::time::SystemTime::now()
+    }
+}
+
+/// 64 random bits for jitter. Should the system generator fail, the clock's nanoseconds serve:
+/// jitter needs to differ between hosts, not to be secret.
+#[must_use]
+pub fn seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| u64::from(since.subsec_nanos()) ^ since.as_secs())
+    })
+}

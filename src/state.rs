@@ -1,1 +1,181 @@
-//! What survives a restart beside the queue.
+//! What survives a restart beside the queue: the fingerprint of the Monitor's key.
+//!
+//! The last successful payload, its time and its transport are kept by the queue itself, with
+//! its cursor, so that both always tell the same story.
+//!
+//! Invariants: `state.json` in `data_dir` is replaced as a whole (temporary file, fsync, rename,
+//! fsync of the directory), so a crash leaves the old or the new one; only its owner may read it;
+//! a broken file is moved aside and said, never a reason not to start; members a newer version
+//! wrote are kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "state.json";
+
+/// The contents of `state.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The Monitor the rest belongs to: its base URL. Another one starts anew.
+    #[serde(default)]
+    pub backend_url: String,
+    /// Hex SHA-256 of the SPKI DER of the first key seen there, or the last accepted change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
+    /// What a newer version wrote.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `state.json` and what it says.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    state: State,
+}
+
+impl StateFile {
+    /// Reads the state for the Monitor at `backend_url`; what belongs to another is dropped. A
+    /// file that cannot be understood is moved to `state.json.broken`; one that cannot be read
+    /// is left alone. Both are logged and the state starts empty.
+    #[must_use]
+    pub fn load(data_dir: &Path, backend_url: &str) -> Self {
+        let path = data_dir.join(FILE);
+        let mut state = match read(&path) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "state file not usable, starting without it");
+                State::default()
+            }
+        };
+        if state.backend_url != backend_url {
+            state = State { backend_url: backend_url.to_owned(), ..State::default() };
+        }
+        Self { path, state }
+    }
+
+    /// What is remembered.
+    #[must_use]
+    pub fn get(&self) -> &State {
+        &self.state
+    }
+
+    /// Changes the state and makes the change durable; unchanged, nothing is written.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced; the change holds in memory all the same.
+    pub fn update(&mut self, change: impl FnOnce(&mut State)) -> io::Result<()> {
+        let before = self.state.clone();
+        change(&mut self.state);
+        if self.state == before {
+            return Ok(());
+        }
+        write(&self.path, &self.state)
+    }
+
+    /// Another Monitor is used from now on.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn move_to(&mut self, backend_url: &str) -> io::Result<()> {
+        self.update(|state| {
+            if state.backend_url != backend_url {
+                *state = State { backend_url: backend_url.to_owned(), ..State::default() };
+            }
+        })
+    }
+}
+
+fn read(path: &Path) -> io::Result<State> {
+    const MOST: u64 = 1024 * 1024;
+    let size = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+        Err(error) => return Err(error),
+    };
+    let parsed = if size > MOST {
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are no state file")))
+    } else {
+        serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+    };
+    parsed.inspect_err(|_| {
+        // Best effort: a file that cannot be moved is overwritten by the next change.
+        let _ = fs::rename(path, path.with_extension("json.broken"));
+    })
+}
+
+fn write(path: &Path, state: &State) -> io::Result<()> {
+    let temporary = path.with_extension("json.new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut text = serde_json::to_vec_pretty(state)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const URL: &str = "https://monitor.example/";
+
+    #[test]
+    fn what_is_remembered_survives_and_only_its_owner_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = StateFile::load(dir.path(), URL);
+        file.update(|s| s.key_fingerprint = Some("ab".into())).unwrap();
+        assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint.as_deref(), Some("ab"));
+        let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn another_monitor_starts_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = StateFile::load(dir.path(), URL);
+        file.update(|s| s.key_fingerprint = Some("ab".into())).unwrap();
+        assert_eq!(
+            StateFile::load(dir.path(), "https://other.example/").get().key_fingerprint,
+            None
+        );
+        file.move_to("https://other.example/").unwrap();
+        assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, None);
+    }
+
+    #[test]
+    fn a_broken_file_is_moved_aside_and_the_daemon_starts() {
+        for broken in [&b""[..], b"{", b"[]", b"\0\0\0\0", b"{\"key_fingerprint\":7}"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(FILE), broken).unwrap();
+            let mut file = StateFile::load(dir.path(), URL);
+            assert_eq!(file.get().key_fingerprint, None);
+            assert_eq!(fs::read(dir.path().join("state.json.broken")).unwrap(), broken);
+            file.update(|s| s.key_fingerprint = Some("cd".into())).unwrap();
+            assert_eq!(
+                StateFile::load(dir.path(), URL).get().key_fingerprint.as_deref(),
+                Some("cd")
+            );
+        }
+    }
+
+    #[test]
+    fn members_of_a_newer_version_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = format!(r#"{{"backend_url":"{URL}","aura":{{"colour":"green"}}}}"#);
+        fs::write(dir.path().join(FILE), newer).unwrap();
+        let mut file = StateFile::load(dir.path(), URL);
+        file.update(|s| s.key_fingerprint = Some("ab".into())).unwrap();
+        assert_eq!(StateFile::load(dir.path(), URL).get().others["aura"]["colour"], "green");
+    }
+}

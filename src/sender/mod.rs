@@ -6,4 +6,6 @@
 
 pub mod backoff;
 pub mod classify;
+pub mod journal;
 pub mod machine;
+pub mod skew;
