@@ -1,1 +1,181 @@
 //! Where samples come from: the host's figures and the schedule they are taken on.
+//!
+//! [`schedule`] decides when (pure), [`clock`] stamps, [`system`] and [`disk`] read this host
+//! through the seam in [`host`], and [`SystemCollector`] makes a [`Sample`] of it.
+//!
+//! Invariants:
+//! - A sample can always be taken: a figure that cannot be read is `None`, never 0 and never an
+//!   older one, and holds up no other figure.
+//! - Each figure's failure is said once in the log, with the reason, and said again only after
+//!   the figure was read in between.
+//! - Taking a sample waits for no network and no sender. It blocks its thread for well under a
+//!   millisecond, but for the first one (up to 200 ms, see [`SystemCollector::warm_up`]) and for
+//!   the one that finds a file system hanging (a second, see [`disk`]).
+
+pub mod clock;
+pub mod disk;
+pub mod host;
+pub mod schedule;
+pub mod system;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sample::{Agent, CONNECTOR_VERSION, Sample, percent};
+use host::{Host, Unreadable, Usage};
+
+/// What of the configuration concerns the collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A path on the file system that `disk_pct` speaks of.
+    pub disk_path: PathBuf,
+}
+
+impl Default for Settings {
+    /// The root file system.
+    fn default() -> Self {
+        Self { disk_path: PathBuf::from("/") }
+    }
+}
+
+/// What is known of OpenClaw when a sample is taken; the default is "it is not there".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenClawView {
+    /// OpenClaw's version.
+    pub version: Option<String>,
+    /// Its agents.
+    pub agents: Vec<Agent>,
+    /// Version of its plugin that reported through the bridge.
+    pub plugin_version: Option<String>,
+}
+
+/// Takes samples of one host.
+pub struct SystemCollector {
+    host: Box<dyn Host>,
+    settings: Settings,
+    failures: Failures,
+}
+
+impl SystemCollector {
+    /// A collector of this host. Takes the baseline that the first `cpu_pct` is measured from.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self::of(Box::new(system::SystemHost::new()), settings)
+    }
+
+    /// A collector of any host.
+    #[must_use]
+    pub fn of(host: Box<dyn Host>, settings: Settings) -> Self {
+        Self { host, settings, failures: Failures::default() }
+    }
+
+    /// Takes up changed settings, from the next sample on.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// How long until `cpu_pct` has an interval to speak of: up to 200 ms just after the start,
+    /// zero from then on. Who must not block waits for this long before the first sample.
+    #[must_use]
+    pub fn warm_up(&self) -> Duration {
+        self.host.warm_up()
+    }
+
+    /// Takes a sample; `now_wall` becomes its `last_seen_at`. Blocks for what is left of
+    /// [`SystemCollector::warm_up`].
+    pub fn collect(&mut self, now_wall: SystemTime, openclaw: OpenClawView) -> Sample {
+        let warm_up = self.host.warm_up();
+        if !warm_up.is_zero() {
+            std::thread::sleep(warm_up);
+        }
+        let cpu = self.host.cpu();
+        let (ram, swap) = match self.host.memory() {
+            Ok(memory) => (Ok(memory.ram), Ok(memory.swap)),
+            Err(why) => (Err(why.clone()), Err(why)),
+        };
+        let disk = self.host.disk(&self.settings.disk_path);
+        let uptime = self.host.uptime();
+        let load = self.host.load();
+        let said = &mut self.failures;
+        Sample {
+            openclaw_version: openclaw.version,
+            cpu_pct: said.judge(Figure::Cpu, cpu).and_then(percent),
+            mem_pct: said.judge(Figure::Memory, ram).map(Usage::percent).and_then(percent),
+            disk_pct: said.judge(Figure::Disk, disk).map(Usage::percent).and_then(percent),
+            swap_pct: said.judge(Figure::Swap, swap).map(Usage::percent).and_then(percent),
+            uptime_seconds: said.judge(Figure::Uptime, uptime),
+            load_avg: said.judge(Figure::Load, load),
+            agents: openclaw.agents,
+            last_seen_at: timestamp(now_wall),
+            connector_version: CONNECTOR_VERSION.to_owned(),
+            agents_truncated: None,
+            plugin_version: openclaw.plugin_version,
+            nginx_installed: None,
+            nginx_sites: None,
+        }
+    }
+}
+
+/// RFC 3339, UTC, whole seconds. A clock that stands before 1970 or after 9999, which the format
+/// cannot say, is put at that end: the sample counts for its figures.
+fn timestamp(time: SystemTime) -> String {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).min(LAST);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
+}
+
+/// The figures whose failures are said one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Figure {
+    Cpu,
+    Memory,
+    Disk,
+    Swap,
+    Uptime,
+    Load,
+}
+
+impl Figure {
+    /// Its name in the telemetry object.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu_pct",
+            Self::Memory => "mem_pct",
+            Self::Disk => "disk_pct",
+            Self::Swap => "swap_pct",
+            Self::Uptime => "uptime_seconds",
+            Self::Load => "load_avg",
+        }
+    }
+}
+
+/// Which figures failed last time: a bit each.
+#[derive(Debug, Default)]
+struct Failures(u8);
+
+impl Failures {
+    /// The figure, or nothing and a line in the log when it failed anew.
+    fn judge<T>(&mut self, figure: Figure, reading: Result<T, Unreadable>) -> Option<T> {
+        let (bit, name) = (1 << figure as u8, figure.name());
+        let failed_before = self.0 & bit != 0;
+        match reading {
+            Ok(value) => {
+                self.0 &= !bit;
+                if failed_before {
+                    tracing::info!(figure = name, "figure can be read again");
+                }
+                Some(value)
+            }
+            Err(why) => {
+                self.0 |= bit;
+                if !failed_before {
+                    tracing::warn!(figure = name, %why, "figure cannot be read, samples say null");
+                }
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

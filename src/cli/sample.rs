@@ -1,0 +1,65 @@
+//! `sample`: takes one sample and prints it.
+//!
+//! Invariant: it reads, and writes to its output alone: no data directory, no queue, no daemon
+//! and no configuration file is needed or touched.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::sample::Sample;
+
+/// Why no sample was printed.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// The sample could not be encoded.
+    #[error("cannot encode the sample")]
+    Encode(#[source] serde_json::Error),
+    /// The output took it not, or not whole. A reader that went away
+    /// ([`std::io::ErrorKind::BrokenPipe`]) is no fault: end quietly.
+    #[error("cannot write the sample to the output")]
+    Write(#[source] std::io::Error),
+}
+
+/// The telemetry object of the protocol's section 6 without what only the queue gives: `seq`,
+/// `sample_id`.
+#[derive(Serialize)]
+struct Printed<'a> {
+    identifier: &'a str,
+    #[serde(flatten)]
+    sample: Sample,
+}
+
+/// Takes a sample, about 200 ms long since `cpu_pct` needs an interval, and prints it as one JSON
+/// object and a newline in one write: on several lines for people (`pretty`), on one for a pipe.
+/// The figures are those that would be stored; one that cannot be read is null, and the reason is
+/// in the log.
+///
+/// # Errors
+/// When the sample cannot be encoded or `out` does not take it.
+pub fn take_and_print(
+    identifier: &str,
+    disk_path: &Path,
+    pretty: bool,
+    out: &mut dyn Write,
+) -> Result<(), TakeError> {
+    let mut collector = SystemCollector::new(Settings { disk_path: disk_path.to_owned() });
+    // Here, not in `collect`: the time in the sample is then the time of its figures.
+    std::thread::sleep(collector.warm_up());
+    let sample = collector.collect(SystemTime::now(), OpenClawView::default());
+    let text = render(identifier, sample, pretty).map_err(TakeError::Encode)?;
+    out.write_all(&text).and_then(|()| out.flush()).map_err(TakeError::Write)
+}
+
+fn render(identifier: &str, sample: Sample, pretty: bool) -> Result<Vec<u8>, serde_json::Error> {
+    // By way of the stored form, so that what would be left out of it is left out here.
+    let sample = serde_json::from_slice(&sample.encode()?)?;
+    let printed = Printed { identifier, sample };
+    let mut text =
+        if pretty { serde_json::to_vec_pretty(&printed)? } else { serde_json::to_vec(&printed)? };
+    text.push(b'\n');
+    Ok(text)
+}

@@ -1,0 +1,234 @@
+//! The collector over a host of which every figure can fail.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::host::{Host, Memory, Unreadable, Usage};
+use super::{OpenClawView, Settings, SystemCollector, timestamp};
+use crate::sample::{Agent, AgentStatus, Sample};
+
+/// A host whose figures the test sets while the collector holds it.
+#[derive(Clone)]
+struct Figures {
+    cpu: Result<f64, Unreadable>,
+    memory: Result<Memory, Unreadable>,
+    disk: Result<Usage, Unreadable>,
+    uptime: Result<u64, Unreadable>,
+    load: Result<[f64; 3], Unreadable>,
+    asked_for: Vec<String>,
+}
+
+#[derive(Clone)]
+struct FakeHost(Arc<Mutex<Figures>>);
+
+impl FakeHost {
+    fn well() -> Self {
+        Self(Arc::new(Mutex::new(Figures {
+            cpu: Ok(12.345),
+            memory: Ok(Memory {
+                ram: Usage { used: 412, total: 1000 },
+                swap: Usage { used: 0, total: 0 },
+            }),
+            disk: Ok(Usage { used: 62, total: 100 }),
+            uptime: Ok(12345),
+            load: Ok([0.12, 0.09, 0.03]),
+            asked_for: Vec::new(),
+        })))
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Figures)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn collector(&self) -> SystemCollector {
+        SystemCollector::of(Box::new(self.clone()), Settings::default())
+    }
+}
+
+impl Host for FakeHost {
+    fn cpu(&mut self) -> Result<f64, Unreadable> {
+        self.0.lock().unwrap().cpu.clone()
+    }
+    fn warm_up(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn memory(&mut self) -> Result<Memory, Unreadable> {
+        self.0.lock().unwrap().memory.clone()
+    }
+    fn disk(&mut self, path: &Path) -> Result<Usage, Unreadable> {
+        let mut figures = self.0.lock().unwrap();
+        figures.asked_for.push(path.display().to_string());
+        figures.disk.clone()
+    }
+    fn uptime(&mut self) -> Result<u64, Unreadable> {
+        self.0.lock().unwrap().uptime.clone()
+    }
+    fn load(&mut self) -> Result<[f64; 3], Unreadable> {
+        self.0.lock().unwrap().load.clone()
+    }
+}
+
+fn collect(collector: &mut SystemCollector) -> Sample {
+    let now = UNIX_EPOCH + Duration::from_millis(1_773_262_800_999);
+    collector.collect(now, OpenClawView::default())
+}
+
+fn missing() -> Unreadable {
+    Unreadable("/proc/figure: No such file or directory".into())
+}
+
+#[test]
+fn a_sample_says_what_the_host_says() {
+    let sample = collect(&mut FakeHost::well().collector());
+    assert_eq!(
+        sample,
+        Sample {
+            openclaw_version: None,
+            cpu_pct: Some(12.3),
+            mem_pct: Some(41.2),
+            disk_pct: Some(62.0),
+            // A host without swap uses none of it.
+            swap_pct: Some(0.0),
+            uptime_seconds: Some(12345),
+            load_avg: Some([0.12, 0.09, 0.03]),
+            agents: Vec::new(),
+            last_seen_at: "2026-03-11T21:00:00Z".into(),
+            connector_version: env!("CARGO_PKG_VERSION").into(),
+            agents_truncated: None,
+            plugin_version: None,
+            nginx_installed: None,
+            nginx_sites: None,
+        }
+    );
+}
+
+#[test]
+fn what_is_known_of_openclaw_goes_into_the_sample() {
+    let agents =
+        vec![Agent { id: "a1".into(), name: "agent".into(), status: AgentStatus::Running }];
+    let sample = FakeHost::well().collector().collect(
+        UNIX_EPOCH,
+        OpenClawView {
+            version: Some("2026.3.13".into()),
+            agents: agents.clone(),
+            plugin_version: Some("1.2".into()),
+        },
+    );
+    assert_eq!(sample.openclaw_version.as_deref(), Some("2026.3.13"));
+    assert_eq!(sample.plugin_version.as_deref(), Some("1.2"));
+    assert_eq!(sample.agents, agents);
+}
+
+#[test]
+fn a_figure_that_cannot_be_read_is_null_and_holds_up_no_other() {
+    let whole = collect(&mut FakeHost::well().collector());
+    let failing = |change: fn(&mut Figures)| {
+        let host = FakeHost::well();
+        host.set(change);
+        collect(&mut host.collector())
+    };
+    assert_eq!(
+        failing(|figures| figures.cpu = Err(missing())),
+        Sample { cpu_pct: None, ..whole.clone() }
+    );
+    assert_eq!(
+        failing(|figures| figures.memory = Err(missing())),
+        Sample { mem_pct: None, swap_pct: None, ..whole.clone() }
+    );
+    assert_eq!(
+        failing(|figures| figures.disk = Err(missing())),
+        Sample { disk_pct: None, ..whole.clone() }
+    );
+    assert_eq!(
+        failing(|figures| figures.uptime = Err(missing())),
+        Sample { uptime_seconds: None, ..whole.clone() }
+    );
+    assert_eq!(
+        failing(|figures| figures.load = Err(missing())),
+        Sample { load_avg: None, ..whole.clone() }
+    );
+    assert_eq!(failing(|figures| figures.cpu = Ok(f64::NAN)), Sample { cpu_pct: None, ..whole });
+}
+
+/// Collects what is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// The lines since the last call.
+    fn lines(&self) -> Vec<String> {
+        let text = std::mem::take(&mut *self.0.lock().unwrap());
+        String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_failure_is_said_once_until_the_figure_came_back() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let host = FakeHost::well();
+        let mut collector = host.collector();
+        collect(&mut collector);
+        assert_eq!(log.lines(), Vec::<String>::new());
+
+        host.set(|figures| figures.load = Err(missing()));
+        collect(&mut collector);
+        let said = log.lines();
+        assert_eq!(said.len(), 1, "{said:?}");
+        for part in ["WARN", "load_avg", "/proc/figure: No such file"] {
+            assert!(said[0].contains(part), "{said:?}");
+        }
+        // Another figure's failure is news, the same one's is not.
+        host.set(|figures| figures.disk = Err(missing()));
+        collect(&mut collector);
+        collect(&mut collector);
+        let said = log.lines();
+        assert!(said.len() == 1 && said[0].contains("disk_pct"), "{said:?}");
+
+        host.set(|figures| figures.load = Ok([0.0; 3]));
+        collect(&mut collector);
+        let said = log.lines();
+        assert!(said.len() == 1 && said[0].contains("load_avg"), "{said:?}");
+        assert!(said[0].contains("INFO"), "{said:?}");
+
+        host.set(|figures| figures.load = Err(missing()));
+        collect(&mut collector);
+        let said = log.lines();
+        assert!(said.len() == 1 && said[0].contains("WARN"), "{said:?}");
+    });
+}
+
+#[test]
+fn changed_settings_count_from_the_next_sample_on() {
+    let host = FakeHost::well();
+    let mut collector = host.collector();
+    collect(&mut collector);
+    collector.reconfigure(Settings { disk_path: "/srv".into() });
+    collect(&mut collector);
+    assert_eq!(host.0.lock().unwrap().asked_for, ["/", "/srv"]);
+}
+
+#[test]
+fn a_clock_beyond_what_the_format_can_say_is_put_at_its_end() {
+    let year = Duration::from_secs(366 * 86_400);
+    assert_eq!(timestamp(UNIX_EPOCH - year), "1970-01-01T00:00:00Z");
+    assert_eq!(timestamp(UNIX_EPOCH + year * 9_000), "9999-12-31T23:59:59Z");
+    assert!(timestamp(SystemTime::now()).ends_with('Z'));
+}
