@@ -1,1 +1,170 @@
 //! Where log lines go and what they look like.
+//!
+//! Invariants:
+//! - Logs go to stderr; stdout is for data.
+//! - A filter that could not mean what was typed is refused: `tracing` itself would take a
+//!   mistyped level for the name of a module and log nothing.
+//! - The filter can be changed while the process runs; the format cannot.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer, reload};
+
+use crate::config::LogFormat;
+
+/// Reads `log_level`: one level, which holds for this program while the libraries under it say
+/// only warnings and errors, or a filter of `tracing-subscriber` such as
+/// `info,harborforge_connector::sender=debug`.
+///
+/// # Errors
+/// What is wrong with it, in words that name the part.
+pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    let text = text.trim();
+    let directives = if let Ok(level) = text.parse::<LevelFilter>() {
+        if level > LevelFilter::WARN {
+            OWN_TARGETS.iter().fold(String::from("warn"), |all, own| format!("{all},{own}={level}"))
+        } else {
+            text.to_owned()
+        }
+    } else {
+        for part in text.split(',') {
+            let part = part.trim();
+            if !part.contains('=') && !part.contains('[') && part.parse::<LevelFilter>().is_err() {
+                return Err(format!("{part:?} is no level and sets none"));
+            }
+        }
+        text.to_owned()
+    };
+    EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
+}
+
+/// The crates whose lines a bare level is about.
+const OWN_TARGETS: [&str; 3] =
+    ["harborforge_connector", "harborforge_storage", "harborforge_monitor"];
+
+/// What `auto` comes to here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Text with the time; with colour on a terminal.
+    Text { colour: bool },
+    /// Text after `<N>`, the syslog priority, and no time: the journal has its own.
+    Journal,
+    /// One JSON object a line.
+    Json,
+}
+
+fn style(format: LogFormat, terminal: bool, journal: bool, no_colour: bool) -> Style {
+    match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if journal && !terminal => Style::Journal,
+        LogFormat::Auto | LogFormat::Text => Style::Text { colour: terminal && !no_colour },
+    }
+}
+
+/// Changes the filter of a running process.
+#[derive(Clone)]
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogHandle")
+    }
+}
+
+impl LogHandle {
+    /// Puts another filter in place, effective at once.
+    ///
+    /// # Errors
+    /// What is wrong with the filter; the old one stays.
+    pub fn set_filter(&self, filter: &str) -> Result<(), String> {
+        let filter = parse_filter(filter)?;
+        self.filter.reload(filter).map_err(|error| error.to_string())
+    }
+}
+
+/// Sets up logging to stderr for the whole process. Call once, before anything is logged.
+///
+/// # Errors
+/// What is wrong with the filter, or that logging was set up before.
+pub fn init(filter: &str, format: LogFormat) -> Result<LogHandle, String> {
+    let terminal = std::io::stderr().is_terminal();
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let style = style(format, terminal, set("JOURNAL_STREAM"), set("NO_COLOR"));
+    let (filter, handle) = reload::Layer::new(parse_filter(filter)?);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(output(style, std::io::stderr))
+        .try_init()
+        .map_err(|error| error.to_string())?;
+    Ok(LogHandle { filter: handle })
+}
+
+/// The layer that writes lines in a style.
+fn output<S, W>(style: Style, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    // A line that cannot be written (a closed pipe, a full disk) is lost; saying so on the
+    // same stderr would fail as well.
+    let lines = layer::layer().with_writer(writer).log_internal_errors(false);
+    match style {
+        Style::Text { colour } => lines.with_ansi(colour).with_target(false).boxed(),
+        Style::Journal => lines.with_ansi(false).event_format(Journal).boxed(),
+        Style::Json => lines.json().flatten_event(true).with_current_span(true).boxed(),
+    }
+}
+
+/// Lines for the journal: `<6>message field=value`.
+struct Journal;
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        let spans = context.event_scope().into_iter().flat_map(|scope| scope.from_root());
+        for span in spans {
+            write!(writer, "{}", span.name())?;
+            let extensions = span.extensions();
+            if let Some(fields) = extensions.get::<layer::FormattedFields<N>>()
+                && !fields.is_empty()
+            {
+                write!(writer, "{{{fields}}}")?;
+            }
+            writer.write_str(": ")?;
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// The syslog priority of a level, as `sd-daemon(3)` numbers them.
+fn priority(level: Level) -> u8 {
+    if level == Level::ERROR {
+        3
+    } else if level == Level::WARN {
+        4
+    } else if level == Level::INFO {
+        6
+    } else {
+        7
+    }
+}

@@ -1,0 +1,493 @@
+//! From sources to a checked [`Config`]: lays the layers over each other, makes a typed value
+//! of each setting, then applies the rules that bind several keys.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::credential::{self, Chosen};
+use super::error::{ConfigError, ConfigErrors, Origin, Problem, Warning};
+use super::file::{self, Search};
+use super::keys::Key;
+use super::settings::{self, Raw, Setting, Settings};
+use super::sources::Sources;
+use super::value::{self, HOUR, MINUTE, SECOND, YEAR};
+use super::{
+    Config, Credential, LogFormat, OFFLINE_THRESHOLD, OpenClaw, QueueBounds, Scope, Transport,
+    endpoint, paths, proxy,
+};
+
+/// How much of the configuration a command depends on. Whatever is set is checked in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nothing: defaults do. A system-wide file that may not be read is only warned of.
+    Nothing,
+    /// The data directory must be known.
+    DataDir,
+    /// Also `backend_url` and a credential must be there.
+    Backend,
+}
+
+/// A configuration that holds, and how it came about.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The values.
+    pub config: Arc<Config>,
+    /// What is permitted but probably not meant, to be told to the user.
+    pub warnings: Vec<Warning>,
+    /// Which layer each key's value came from; keys nobody set are absent.
+    pub origins: BTreeMap<Key, Origin>,
+    /// The configuration file that was read.
+    pub file: Option<PathBuf>,
+    /// The file the credential was read from, when it stands in one of its own: to be looked
+    /// at again for a change.
+    pub credential_file: Option<PathBuf>,
+}
+
+/// Loads and checks the configuration. Pure but for what `sources.files` reads.
+///
+/// # Errors
+/// All faults at once, those of the file first and by line.
+pub fn load(sources: &Sources<'_>, need: Need) -> Result<Loaded, ConfigErrors> {
+    let mut loader = Loader {
+        sources,
+        settings: Settings::defaults(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        file: None,
+        looked_at: PathBuf::new(),
+        form_is_broken: false,
+    };
+    loader.read_layers(need);
+    let (config, credential_file) = loader.build(need);
+    if loader.errors.is_empty() {
+        Ok(Loaded {
+            config: Arc::new(config),
+            warnings: loader.warnings,
+            origins: loader.settings.origins(),
+            file: loader.file,
+            credential_file,
+        })
+    } else {
+        let mut errors = loader.errors;
+        errors.sort_by_key(|error| (error.origin.layer(), line(&error.origin)));
+        Err(ConfigErrors(errors))
+    }
+}
+
+fn line(origin: &Origin) -> usize {
+    match origin {
+        Origin::File { line, .. } => *line,
+        Origin::Default | Origin::Path(_) | Origin::Environment(_) | Origin::Flag(_) => 0,
+    }
+}
+
+struct Loader<'a> {
+    sources: &'a Sources<'a>,
+    settings: Settings,
+    errors: Vec<ConfigError>,
+    warnings: Vec<Warning>,
+    file: Option<PathBuf>,
+    looked_at: PathBuf,
+    /// Part of the file could not be read, so that a key may be missing only for that.
+    form_is_broken: bool,
+}
+
+impl Loader<'_> {
+    fn read_layers(&mut self, need: Need) {
+        let Search { found, path, named, error } = file::search(self.sources);
+        self.looked_at = path;
+        match error {
+            Some(error) if need == Need::Nothing && !named && is_forbidden(&error) => {
+                let text = format!("{error}; going on with the defaults");
+                self.warnings.push(Warning { origin: Origin::Default, key: None, text });
+            }
+            Some(error) => {
+                self.errors.push(error);
+                self.form_is_broken = true;
+            }
+            None => {}
+        }
+        if let Some(found) = found {
+            let (settings, errors) = file::parse(&found.path, &found.content.text);
+            self.form_is_broken |= !errors.is_empty();
+            self.errors.extend(errors);
+            if let Some(secret) = settings.iter().find(|setting| holds_secret(setting))
+                && let Err(problem) = credential::exposed(&found.path, found.content.mode)
+            {
+                self.errors.push(secret.error(problem));
+            }
+            self.put_all(settings);
+            self.file = Some(found.path);
+        }
+        let settings = settings::of_environment(self.sources, &mut self.errors, &mut self.warnings);
+        self.put_all(settings);
+        let settings = settings::of_flags(self.sources, &mut self.errors);
+        self.put_all(settings);
+    }
+
+    fn put_all(&mut self, settings: Vec<Setting>) {
+        for setting in settings {
+            self.settings.put(setting);
+        }
+    }
+
+    fn build(&mut self, need: Need) -> (Config, Option<PathBuf>) {
+        let data_dir = self.data_dir(need);
+        let (credential, credential_file) = match self.credential() {
+            Some(chosen) => (Some(chosen.credential), chosen.file),
+            None => (None, None),
+        };
+        let backend_url = self.backend_url();
+        let proxy = self.proxy(backend_url.as_ref());
+        let config = Config {
+            identifier: self.identifier(),
+            report_interval: self.interval(Key::ReportInterval, Key::ReportIntervalSec),
+            http_fallback_interval: self
+                .interval(Key::HttpFallbackInterval, Key::HttpFallbackIntervalSec),
+            backoff_cap: self.duration(Key::BackoffCap, SECOND..=10 * MINUTE),
+            log_level: self.log_level(),
+            log_format: self.word(
+                Key::LogFormat,
+                LogFormat::Auto,
+                &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+            control_socket: self.control_socket(&data_dir),
+            data_dir,
+            queue: self.queue(),
+            ca_file: self.optional(Key::CaFile, |raw, base| value::path(raw, base)),
+            public_key_sha256: self.optional(Key::PublicKeySha256, |raw, _| value::sha256(raw)),
+            allow_insecure: self.required(Key::AllowInsecure, false, |raw, _| value::boolean(raw)),
+            proxy,
+            transport: self.word(
+                Key::Transport,
+                Transport::Auto,
+                &[
+                    ("auto", Transport::Auto),
+                    ("websocket", Transport::Websocket),
+                    ("http", Transport::Http),
+                ],
+            ),
+            disk_path: self.required(Key::DiskPath, PathBuf::from("/"), |raw, _| {
+                value::path(raw, Path::new("")).filter(|path| path.is_absolute())
+            }),
+            scope: self.word(
+                Key::Scope,
+                Scope::Host,
+                &[("host", Scope::Host), ("cgroup", Scope::Cgroup)],
+            ),
+            report_nginx: self.required(Key::ReportNginx, false, |raw, _| value::boolean(raw)),
+            openclaw: self.word(
+                Key::OpenClaw,
+                OpenClaw::Auto,
+                &[("auto", OpenClaw::Auto), ("off", OpenClaw::Off)],
+            ),
+            openclaw_home: self.optional(Key::OpenClawHome, value::paths).unwrap_or_default(),
+            bridge_listen: self.required(Key::BridgeListen, None, |raw, _| value::loopback(raw)),
+            backend_url,
+            credential,
+        };
+        self.check_rules(&config);
+        if need >= Need::Backend && !self.form_is_broken {
+            self.check_backend(&config);
+        }
+        (config, credential_file)
+    }
+
+    // --- one key each -------------------------------------------------------------------
+
+    fn backend_url(&mut self) -> Option<Url> {
+        let setting = self.settings.get(Key::BackendUrl)?;
+        endpoint::parse(setting).map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn proxy(&mut self, backend: Option<&Url>) -> Option<proxy::Proxy> {
+        let setting = self.settings.get(Key::Proxy);
+        proxy::choose(setting, backend, self.sources)
+            .map_err(|error| self.errors.push(error))
+            .ok()
+            .flatten()
+    }
+
+    fn credential(&mut self) -> Option<Chosen> {
+        let file = self.file.clone();
+        let base = move |setting: &Setting| base(setting, file.as_deref());
+        credential::choose(
+            &self.settings,
+            &base,
+            self.sources,
+            &mut self.errors,
+            &mut self.warnings,
+        )
+    }
+
+    fn identifier(&mut self) -> String {
+        if self.settings.get(Key::Identifier).is_some() {
+            return self.required(Key::Identifier, String::new(), |raw, _| {
+                value::text(raw).filter(|text| value::is_identifier(text)).map(str::to_owned)
+            });
+        }
+        match self.sources.host_name.as_deref() {
+            Some(name) if value::is_identifier(name) => name.to_owned(),
+            Some(_) | None => {
+                let expected =
+                    format!("{}, since this host has no usable name", Key::Identifier.values());
+                self.missing(Key::Identifier, expected);
+                String::new()
+            }
+        }
+    }
+
+    fn interval(&mut self, key: Key, in_seconds: Key) -> Duration {
+        let range = SECOND..=HOUR;
+        match self.settings.either(key, in_seconds) {
+            Ok(Some(setting)) if setting.key == in_seconds => {
+                let setting = setting.clone();
+                let duration = value::seconds(&setting.raw, range);
+                duration.unwrap_or_else(|| {
+                    self.errors.push(setting.value_error());
+                    SECOND
+                })
+            }
+            Ok(_) => self.duration(key, range),
+            Err(error) => {
+                self.errors.push(error);
+                SECOND
+            }
+        }
+    }
+
+    fn log_level(&mut self) -> String {
+        let Some(setting) = self.settings.get(Key::LogLevel).cloned() else {
+            return String::new();
+        };
+        let Some(text) = value::text(&setting.raw) else {
+            self.errors.push(setting.value_error());
+            return String::new();
+        };
+        if let Err(reason) = crate::logging::parse_filter(text) {
+            let expected = format!("{} ({reason})", Key::LogLevel.values());
+            self.errors.push(setting.value_error_with(expected));
+        }
+        text.to_owned()
+    }
+
+    fn data_dir(&mut self, need: Need) -> PathBuf {
+        if self.settings.get(Key::DataDir).is_some() {
+            return self.required(Key::DataDir, PathBuf::new(), value::path);
+        }
+        paths::data_dir(self.sources).unwrap_or_else(|| {
+            if need >= Need::DataDir {
+                let expected =
+                    "the path of a directory, since neither XDG_STATE_HOME nor HOME is set";
+                self.missing(Key::DataDir, expected.into());
+            }
+            paths::system_data_dir()
+        })
+    }
+
+    fn control_socket(&mut self, data_dir: &Path) -> PathBuf {
+        let setting = self.settings.get(Key::ControlSocket).cloned();
+        let path = match &setting {
+            Some(_) => self.required(Key::ControlSocket, PathBuf::new(), value::path),
+            None => paths::control_socket(self.sources, data_dir),
+        };
+        let length = path.as_os_str().len();
+        if length > paths::MAX_SOCKET_PATH {
+            self.errors.push(ConfigError {
+                origin: setting.map_or(Origin::Default, |setting| setting.origin),
+                key: Some(Key::ControlSocket.name().into()),
+                problem: Problem::Value {
+                    found: format!("{} ({length} bytes)", path.display()),
+                    expected: Key::ControlSocket.values().into(),
+                },
+            });
+        }
+        path
+    }
+
+    fn queue(&mut self) -> QueueBounds {
+        const MIB: u64 = 1 << 20;
+        QueueBounds {
+            max_bytes: self.bytes(Key::QueueMaxBytes, MIB),
+            max_age: self.required(Key::QueueMaxAge, None, |raw, _| match value::text(raw) {
+                Some("none") => Some(None),
+                Some(_) | None => value::duration(raw, SECOND..=10 * YEAR).map(Some),
+            }),
+            retain_sent: self.required(Key::RetainSent, Duration::ZERO, |raw, _| {
+                value::duration_or_zero(raw, YEAR)
+            }),
+            retain_sent_max_bytes: self.bytes(Key::RetainSentMaxBytes, 0),
+            rejected_max_bytes: self.bytes(Key::RejectedMaxBytes, 0),
+            quarantine_max_bytes: self.bytes(Key::QuarantineMaxBytes, 0),
+        }
+    }
+
+    // --- by type ------------------------------------------------------------------------
+
+    fn duration(&mut self, key: Key, range: RangeInclusive<Duration>) -> Duration {
+        self.required(key, SECOND, |raw, _| value::duration(raw, range.clone()))
+    }
+
+    fn bytes(&mut self, key: Key, min: u64) -> u64 {
+        self.required(key, min, |raw, _| value::bytes(raw, min))
+    }
+
+    fn word<T: Copy>(&mut self, key: Key, stand_in: T, words: &[(&str, T)]) -> T {
+        self.required(key, stand_in, |raw, _| value::word(raw, words))
+    }
+
+    /// The value of a key that has a default. A bad one is an error; the stand-in lets the
+    /// search for further errors go on and is never used otherwise.
+    fn required<T>(
+        &mut self,
+        key: Key,
+        stand_in: T,
+        parse: impl FnOnce(&Raw, &Path) -> Option<T>,
+    ) -> T {
+        self.optional(key, parse).unwrap_or(stand_in)
+    }
+
+    /// The value of a key, if it is set.
+    fn optional<T>(&mut self, key: Key, parse: impl FnOnce(&Raw, &Path) -> Option<T>) -> Option<T> {
+        let setting = self.settings.get(key)?;
+        let value = parse(&setting.raw, &base(setting, self.file.as_deref()));
+        if value.is_none() {
+            self.errors.push(setting.value_error());
+        }
+        value
+    }
+
+    // --- rules over several keys --------------------------------------------------------
+
+    fn check_rules(&mut self, config: &Config) {
+        if let (Some(url), Some(setting)) =
+            (&config.backend_url, self.settings.get(Key::BackendUrl))
+        {
+            let pinned = config.public_key_sha256.is_some();
+            let credential = config.credential.as_ref();
+            let result =
+                endpoint::plain_http(setting, url, credential, config.allow_insecure, pinned);
+            match result {
+                Err(error) => self.errors.push(error),
+                Ok(()) if endpoint::is_exposed(url) => self.warnings.push(Warning {
+                    origin: setting.origin.clone(),
+                    key: Some(Key::BackendUrl.name()),
+                    text: "plain http: everyone on the way can read and change the telemetry; \
+                           better use https"
+                        .into(),
+                }),
+                Ok(()) => {}
+            }
+        }
+        if config.transport == Transport::Websocket
+            && matches!(config.credential, Some(Credential::ApiKey(_)))
+            && let Some(setting) = self.settings.get(Key::Transport)
+        {
+            let rule = "an API key allows the heartbeat alone; use auto or http, or a challenge";
+            self.errors.push(setting.error(Problem::Rule {
+                found: setting.raw.describe(Key::Transport),
+                rule: rule.into(),
+            }));
+        }
+        self.warn_of_long_intervals(config);
+    }
+
+    fn warn_of_long_intervals(&mut self, config: &Config) {
+        for (key, other, duration) in [
+            (Key::ReportInterval, Some(Key::ReportIntervalSec), config.report_interval),
+            (
+                Key::HttpFallbackInterval,
+                Some(Key::HttpFallbackIntervalSec),
+                config.http_fallback_interval,
+            ),
+            (Key::BackoffCap, None, config.backoff_cap),
+        ] {
+            if duration <= OFFLINE_THRESHOLD {
+                continue;
+            }
+            let setting = match other {
+                Some(other) => self.settings.either(key, other).ok().flatten(),
+                None => self.settings.get(key),
+            };
+            let Some(setting) = setting else { continue };
+            self.warnings.push(Warning {
+                origin: setting.origin.clone(),
+                key: Some(setting.key.name()),
+                text: format!(
+                    "{} is longer than the {} after which the Monitor calls a server offline",
+                    humantime::format_duration(duration),
+                    humantime::format_duration(OFFLINE_THRESHOLD)
+                ),
+            });
+        }
+    }
+
+    fn check_backend(&mut self, config: &Config) {
+        let where_to = match &self.file {
+            Some(path) => format!("set it in {}", path.display()),
+            None => format!("set it in {}, which does not exist", self.looked_at.display()),
+        };
+        if config.backend_url.is_none() && self.settings.get(Key::BackendUrl).is_none() {
+            let (values, variable) = (Key::BackendUrl.values(), Key::BackendUrl.variable());
+            self.missing(Key::BackendUrl, format!("{values}; {where_to} or as {variable}"));
+        }
+        let tried = [Key::ChallengeUuid, Key::ChallengeUuidFile, Key::ApiKey, Key::ApiKeyFile];
+        if config.credential.is_none()
+            && tried.iter().all(|key| self.settings.get(*key).is_none())
+            && !self.errors.iter().any(|error| is_about(error, &tried))
+        {
+            self.missing(
+                Key::ChallengeUuid,
+                format!(
+                    "the challenge the Monitor shows when a server is added, here or in a file \
+                     named by challenge_uuid_file, or instead api_key or api_key_file; {where_to}"
+                ),
+            );
+        }
+    }
+
+    fn missing(&mut self, key: Key, expected: String) {
+        self.errors.push(ConfigError {
+            origin: Origin::Default,
+            key: Some(key.name().into()),
+            problem: Problem::Missing { expected },
+        });
+    }
+}
+
+fn is_about(error: &ConfigError, keys: &[Key]) -> bool {
+    keys.iter().any(|key| error.key.as_deref() == Some(key.name()))
+}
+
+fn is_forbidden(error: &ConfigError) -> bool {
+    matches!(&error.problem, Problem::Unreadable { error, .. }
+        if error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+/// Whether a file becomes one to be kept from others by this line.
+fn holds_secret(setting: &Setting) -> bool {
+    let proxy_with_password =
+        setting.key == Key::Proxy && matches!(&setting.raw, Raw::Text(text) if text.contains('@'));
+    setting.key.is_secret() || proxy_with_password
+}
+
+/// Where a relative path of a setting starts: in the directory of the file it stands in, else
+/// in the working directory.
+fn base(setting: &Setting, file: Option<&Path>) -> PathBuf {
+    match (&setting.origin, file.and_then(Path::parent)) {
+        (Origin::File { .. }, Some(directory)) => directory.to_owned(),
+        (
+            Origin::File { .. }
+            | Origin::Default
+            | Origin::Path(_)
+            | Origin::Environment(_)
+            | Origin::Flag(_),
+            _,
+        ) => PathBuf::new(),
+    }
+}
