@@ -1,1 +1,25 @@
 //! Carries bytes to the Monitor and answers back.
+//!
+//! One dialer opens every connection ([`Dialer`]: DNS, TCP, proxy, TLS, under one deadline); the
+//! HTTP calls of the protocol go over it ([`HttpTransport`]). What an answer means is not decided
+//! here: every status is an [`Answer`], and only what is no answer is a [`TransportError`].
+
+mod date;
+mod dialer;
+mod endpoint;
+mod error;
+mod exchange;
+mod http;
+mod proxy;
+mod resolve;
+mod tls;
+mod tunnel;
+
+pub use date::{parse_http_date, rfc3339};
+pub use dialer::{Dialer, Stream};
+pub use endpoint::{Deadlines, Endpoint, EndpointError, Target};
+pub use error::{
+    AnchorFault, AnswerPart, Cause, Phase, ProxyFault, TlsFault, TransportError, Tried,
+};
+pub use http::{Answer, HttpTransport};
+pub use proxy::{Proxy, ProxyError, ProxySettingFault};

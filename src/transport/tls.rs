@@ -1,0 +1,216 @@
+//! TLS: whom to trust, and what a failure means.
+//!
+//! Invariants:
+//! - The server's certificate is always verified, for the host that `backend_url` names, against
+//!   the system's trust anchors and those of `ca_file`; there is no switch to turn that off.
+//! - Trust anchors are read again after a certificate of an unknown issuer was seen, so that a
+//!   daemon that runs for years follows the system's changes; when they cannot be read then, the
+//!   old ones stay.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_rustls::rustls::pki_types::pem::PemObject as _;
+use futures_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use futures_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
+use futures_rustls::{TlsConnector, client::TlsStream};
+use url::Host;
+
+use super::endpoint::Target;
+use super::error::{AnchorFault, Cause, Phase, TlsFault, TransportError};
+use crate::runtime::{self, TcpStream};
+
+/// The TLS side of a dialer: one server name, one set of trust anchors.
+#[derive(Debug)]
+pub(super) struct Tls {
+    target: Target,
+    name: ServerName<'static>,
+    ca_file: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<ClientConfig>,
+    /// The trust anchors are to be read again before the next handshake.
+    stale: bool,
+}
+
+impl Tls {
+    /// Reads the trust anchors.
+    ///
+    /// # Errors
+    /// `ca_file` cannot be read or holds no certificate, there are no trust anchors at all, or the
+    /// host's name is none that a certificate could carry.
+    pub(super) fn new(target: Target, ca_file: Option<&Path>) -> Result<Self, TransportError> {
+        let name = match &target.host {
+            Host::Domain(name) => {
+                ServerName::try_from(name.clone()).map_err(|_| TransportError::Request {
+                    what: "the host in backend_url is no name a certificate can carry",
+                })?
+            }
+            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
+            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
+        };
+        let config = client_config(ca_file)?;
+        Ok(Self {
+            target,
+            name,
+            ca_file: ca_file.map(Path::to_path_buf),
+            state: Mutex::new(State { config, stale: false }),
+        })
+    }
+
+    /// Agrees on TLS over a connected socket.
+    ///
+    /// # Errors
+    /// [`TransportError::Tls`] or, when the server hangs up, [`TransportError::Closed`].
+    pub(super) async fn wrap(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, TransportError> {
+        let connector = TlsConnector::from(self.config().await);
+        let error = match connector.connect(self.name.clone(), stream).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let Some(fault) = fault_in(&error) else {
+            return Err(TransportError::Closed {
+                target: self.target.to_string(),
+                phase: Phase::Tls,
+                source: Some(Box::new(error)),
+            });
+        };
+        if fault == TlsFault::UnknownIssuer {
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).stale = true;
+        }
+        Err(TransportError::Tls {
+            host: self.target.host.to_string(),
+            fault,
+            source: Some(Box::new(error)),
+        })
+    }
+
+    async fn config(&self) -> Arc<ClientConfig> {
+        let (config, stale) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&state.config), std::mem::take(&mut state.stale))
+        };
+        if !stale {
+            return config;
+        }
+        let ca_file = self.ca_file.clone();
+        match runtime::spawn_blocking(move || client_config(ca_file.as_deref())).await {
+            Ok(fresh) => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.config = Arc::clone(&fresh);
+                fresh
+            }
+            Err(error) => {
+                tracing::warn!(%error, "trust anchors cannot be read again; the old ones stay");
+                config
+            }
+        }
+    }
+}
+
+/// A client configuration over the system's and the user's trust anchors.
+fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TransportError> {
+    let fail = |fault, source| TransportError::TrustAnchors { fault, source };
+    let mut roots = RootCertStore::empty();
+    // A system store has odd certificates now and then; those that can be used are.
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|error| {
+            fail(AnchorFault::Unreadable(path.to_path_buf()), Some(Box::new(error) as Cause))
+        })?;
+        // Here every certificate counts: the user named the file.
+        let mut found = 0_usize;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let empty = || AnchorFault::Empty(path.to_path_buf());
+            let certificate =
+                certificate.map_err(|error| fail(empty(), Some(error.to_string().into())))?;
+            roots.add(certificate).map_err(|error| fail(empty(), Some(Box::new(error))))?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(fail(AnchorFault::Empty(path.to_path_buf()), None));
+        }
+    }
+    if roots.is_empty() {
+        let source = system.errors.into_iter().next().map(|error| Box::new(error) as Cause);
+        return Err(fail(AnchorFault::NoneAtAll, source));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fail(AnchorFault::Unusable, Some(Box::new(error) as Cause)))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The TLS fault among an error's causes, if it is one.
+pub(super) fn fault_in(error: &(dyn Error + 'static)) -> Option<TlsFault> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(classify(error));
+        }
+        // An io::Error hides what it wraps: its source() is the source of that.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref())
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(error) = wrapped {
+            return Some(classify(error));
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's lists of errors are open; what is not told apart is named as a whole"
+)]
+fn classify(error: &rustls::Error) -> TlsFault {
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::UnknownIssuer => TlsFault::UnknownIssuer,
+            CertificateError::NotValidForName => TlsFault::WrongHost { presented: Vec::new() },
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                TlsFault::WrongHost { presented: presented.clone() }
+            }
+            CertificateError::Expired => TlsFault::Expired { ended: None },
+            CertificateError::ExpiredContext { not_after, .. } => {
+                TlsFault::Expired { ended: Some(system_time(*not_after)) }
+            }
+            CertificateError::NotValidYet => TlsFault::NotYetValid { begins: None },
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                TlsFault::NotYetValid { begins: Some(system_time(*not_before)) }
+            }
+            CertificateError::Revoked => TlsFault::Revoked,
+            // The verifier's own type is not part of the library's interface, its name is.
+            CertificateError::Other(other)
+                if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+            {
+                TlsFault::CaAsServer
+            }
+            _ => TlsFault::BadCertificate,
+        },
+        rustls::Error::NoCertificatesPresented => TlsFault::BadCertificate,
+        rustls::Error::InvalidMessage(_) => TlsFault::NotTls,
+        rustls::Error::AlertReceived(_) => TlsFault::Alert,
+        _ => TlsFault::Incompatible,
+    }
+}
+
+fn system_time(at: UnixTime) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_secs(at.as_secs())).unwrap_or(UNIX_EPOCH)
+}
