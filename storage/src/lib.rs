@@ -1,1 +1,70 @@
-//! The durable queue.
+//! A durable queue of numbered records.
+//!
+//! **The promise**: once [`Queue::append`] has returned, a record is handed out by
+//! [`Queue::read`] until it is acknowledged, rejected or given up, or else its number is listed
+//! in a [`Gap`] with the reason; whatever is killed, cut, filled up or flipped.
+//!
+//! The crate knows bytes and numbers, no telemetry, no network, no clock and no threads of its
+//! own. One thread owns the queue; every call blocks for as long as the disk takes.
+//!
+//! # Invariants
+//!
+//! - Numbers begin with 1, grow by 1, and are never used twice: not after the queue ran empty,
+//!   not after a restart, not after everything was deleted. An append that failed used none.
+//! - Every writable opening draws an epoch (a UUID) that is kept with its records, so that a
+//!   cloned or rolled-back machine does not repeat a pair of epoch and number.
+//! - `append` returns after fdatasync. Only the cursor parts sent from pending; nothing is
+//!   removed record by record, whole generations go.
+//! - A gap is on disk before anything behind it is dropped, a rejected record is copied before
+//!   the cursor passes it, the cursor is on disk before `acknowledge` returns.
+//! - Damage costs what is damaged: it is listed, set aside in `quarantine/`, never wiped, and
+//!   never a reason not to open. Refusals of the operating system (a full disk, too many open
+//!   files, a failing device, a missing permission) are never taken for damage.
+//!
+//! # Layout of `data_dir/queue`, mode 0700
+//!
+//! | name | content |
+//! |---|---|
+//! | `LOCK` | locked by the process that has the queue open; its process id |
+//! | `FORMAT` | `harborforge-queue 1`: the version of all these files together |
+//! | `manifest` | what is known of sealed generations, and the gaps (`manifest.rs`) |
+//! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
+//! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
+//! | `last-success` | the last confirmed record, once its generation is gone (`record.rs`) |
+//! | `<first>-<id>.pending` | a generation: a small database of consecutive records |
+//! | `<first>-<id>.sent` | a drained one, kept for a while |
+//! | `<first>-<id>.rejected` | copies of records that were refused for good |
+//! | `quarantine/` | generations that could not be opened |
+//!
+//! # Why generations
+//!
+//! The engine never gives space back, and its file grows torn with too much unsynced. So the
+//! queue is a row of small databases of about 4,000 records or 2 MiB, written one after the
+//! other; a drained one is renamed or deleted as a whole. At most three are open: the
+//! oldest, the newest and the one being read. When one is closed for good it is opened once
+//! more to leave a current snapshot, which turns silent loss by damage into read errors.
+
+mod engine;
+mod error;
+mod files;
+mod gaps;
+mod generation;
+mod lock;
+mod manifest;
+mod marks;
+mod queue;
+mod ranges;
+mod read;
+mod record;
+mod recovery;
+mod retention;
+mod slots;
+mod types;
+
+pub use error::{EngineFault, Error};
+pub use queue::Queue;
+pub use record::MAX_PAYLOAD;
+pub use types::{
+    Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
+    OpenReport, Options, Pin, Record, RejectedRecord, Set, Stamp, Stats, Tally,
+};

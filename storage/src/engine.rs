@@ -1,0 +1,382 @@
+//! One sled database, and the only file that names sled.
+//!
+//! Invariants, each against a measured trap of sled 0.34:
+//! - A value is at most [`CHUNK`] bytes; a record is spread over several keys. sled writes a
+//!   page above a quarter of a segment to a file of its own that it never syncs, and a leaf
+//!   holds up to 17 values, so with this bound no such file ever exists.
+//! - The first chunk of a record is written last: a record without it was never appended.
+//! - At most [`SYNC_EVERY`] payload bytes are unsynced at any time, under half a segment: with
+//!   more, power cuts tear segments that were synced before.
+//! - `flush` alone does not reach the disk: [`Store::sync`] also calls fdatasync on the
+//!   database file through a handle of its own.
+//! - No flusher thread (`flush_every_ms(None)`).
+//! - Half-written snapshots go before every opening: sled takes one for the newest snapshot.
+//! - A panic is caught and becomes [`Fault::Damaged`].
+
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use crate::files;
+use crate::record;
+
+/// sled's segment. 64 KiB keeps the file at 1.8 times the payload; 512 KiB takes 3 times.
+const SEGMENT: usize = 64 * 1024;
+/// Largest value. 17 of them, with keys, stay below a quarter of a segment.
+const CHUNK: usize = 896;
+/// Payload bytes after which a sync is due.
+pub(crate) const SYNC_EVERY: usize = 28 * 1024;
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The operating system refused: says nothing about the content.
+    Io(io::Error),
+    /// The content is damaged, or the engine panicked on it.
+    Damaged(String),
+    /// The engine's shared threads have died.
+    PoolBroken(String),
+}
+
+impl Fault {
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Io(error) => error.to_string(),
+            Self::Damaged(text) | Self::PoolBroken(text) => text.clone(),
+        }
+    }
+}
+
+impl From<sled::Error> for Fault {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            // A read past the end of the file is a file cut short, not a failing disk.
+            sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged(format!("the database file is cut short: {error}"))
+            }
+            sled::Error::Io(error) => Self::Io(error),
+            // sled says so when one of its IO threads has panicked.
+            sled::Error::ReportableBug(text) => Self::PoolBroken(text),
+            other @ (sled::Error::Corruption { .. }
+            | sled::Error::Unsupported(_)
+            | sled::Error::CollectionNotFound(_)) => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What was mended to get a database open.
+#[derive(Debug, Default)]
+pub(crate) struct Repairs {
+    pub(crate) removed_snapshots: Vec<PathBuf>,
+    pub(crate) moved_aside: Vec<PathBuf>,
+}
+
+impl Repairs {
+    pub(crate) fn any(&self) -> bool {
+        !self.moved_aside.is_empty()
+    }
+}
+
+/// What a visitor of records wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visit {
+    Continue,
+    Stop,
+}
+
+/// An open database.
+pub(crate) struct Store {
+    db: Option<sled::Db>,
+    file: File,
+    unsynced: usize,
+}
+
+impl Store {
+    /// Makes a new database in `dir`, which must not exist, and syncs all its names.
+    pub(crate) fn create(dir: &Path, cache: u64) -> Result<Self, Fault> {
+        files::create_private_dir(dir)?;
+        let store = open_once(dir, cache)?;
+        store.file.sync_data()?;
+        files::sync_file(&dir.join("conf"))?;
+        files::sync_dir(&dir.join("blobs"))?;
+        files::sync_dir(dir)?;
+        if let Some(parent) = dir.parent() {
+            files::sync_dir(parent)?;
+        }
+        Ok(store)
+    }
+
+    /// Opens the database in `dir`, mending what can be mended without loss.
+    ///
+    /// [`Fault::Damaged`] comes only after everything was tried.
+    pub(crate) fn open(dir: &Path, cache: u64, repairs: &mut Repairs) -> Result<Self, Fault> {
+        remove_half_snapshots(dir, repairs)?;
+        // sled would quietly make an empty database in place of a lost one.
+        if !dir.join("db").try_exists()? {
+            return Err(Fault::Damaged("the database file is gone".to_owned()));
+        }
+        let first = match open_once(dir, cache) {
+            Ok(store) => return Ok(store),
+            Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
+            Err(fault @ Fault::Damaged(_)) => fault,
+        };
+        tracing::warn!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
+        // The settings are the same for all databases, and the log alone rebuilds a snapshot.
+        for prefixes in [["conf"].as_slice(), &["snap."]] {
+            if !move_aside(dir, prefixes, repairs)? {
+                continue;
+            }
+            match open_once(dir, cache) {
+                Ok(store) => {
+                    store.file.sync_data()?;
+                    files::sync_dir(dir)?;
+                    return Ok(store);
+                }
+                Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
+                Err(Fault::Damaged(_)) => remove_half_snapshots(dir, repairs)?,
+            }
+        }
+        Err(first)
+    }
+
+    /// Writes the stored form of a record under its number, syncing as often as the bound on
+    /// unsynced bytes asks. Durable only after [`sync`](Self::sync).
+    pub(crate) fn put(&mut self, seq: u64, encoded: &[u8]) -> Result<(), Fault> {
+        let chunks: Vec<&[u8]> = encoded.chunks(CHUNK).collect();
+        for (index, chunk) in chunks.iter().enumerate().rev() {
+            if self.unsynced.saturating_add(chunk.len()) > SYNC_EVERY {
+                self.sync()?;
+            }
+            let key = key(seq, u16::try_from(index).unwrap_or(u16::MAX));
+            let db = self.db()?;
+            guarded(|| db.insert(key, *chunk).map(drop))?;
+            self.unsynced = self.unsynced.saturating_add(chunk.len());
+        }
+        Ok(())
+    }
+
+    /// Makes everything put so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), Fault> {
+        let db = self.db()?;
+        guarded(|| db.flush().map(drop))?;
+        self.file.sync_data()?;
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Shows `visit` the stored form of every record in `from..=to`, in order.
+    ///
+    /// After a damaged place the rest is looked up number by number up to `probe_to`, so that
+    /// one bad page does not hide the good ones behind it. Bytes are shown unchecked.
+    pub(crate) fn visit(
+        &self,
+        from: u64,
+        to: u64,
+        probe_to: u64,
+        visit: &mut dyn FnMut(u64, &[u8]) -> Visit,
+    ) -> Result<(), Fault> {
+        let mut done_to = from.checked_sub(1);
+        let mut counting = |seq: u64, bytes: &[u8]| {
+            done_to = Some(seq);
+            visit(seq, bytes)
+        };
+        match self.scan(from, to, &mut counting) {
+            Ok(_) => return Ok(()),
+            Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
+            Err(Fault::Damaged(text)) => {
+                tracing::warn!(error = text, "a damaged page; reading on number by number");
+            }
+        }
+        let next = done_to.map_or(0, |seq| seq.saturating_add(1));
+        for seq in next..=to.min(probe_to) {
+            match self.get(seq) {
+                Ok(Some(bytes)) => {
+                    if visit(seq, &bytes) == Visit::Stop {
+                        break;
+                    }
+                }
+                Ok(None) | Err(Fault::Damaged(_)) => {}
+                Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// The stored form of one record.
+    pub(crate) fn get(&self, seq: u64) -> Result<Option<Vec<u8>>, Fault> {
+        let db = self.db()?;
+        let Some(first) = guarded(|| db.get(key(seq, 0)))? else { return Ok(None) };
+        let mut bytes = first.to_vec();
+        let wanted = record::encoded_len(&bytes).unwrap_or(0);
+        let mut index = 1;
+        while bytes.len() < wanted {
+            match guarded(|| db.get(key(seq, index)))? {
+                Some(chunk) if !chunk.is_empty() => bytes.extend_from_slice(&chunk),
+                Some(_) | None => break,
+            }
+            index = index.saturating_add(1);
+        }
+        Ok(Some(bytes))
+    }
+
+    fn scan(
+        &self,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(u64, &[u8]) -> Visit,
+    ) -> Result<Visit, Fault> {
+        let db = self.db()?;
+        let mut entries = db.range(key(from, 0)..=key(to, u16::MAX));
+        // The record being put together from several chunks.
+        let mut partial: Option<Partial> = None;
+        loop {
+            let Some((entry_key, value)) = guarded(|| entries.next().transpose())? else { break };
+            let Some((seq, index)) = split_key(&entry_key) else { continue };
+            if index > 0 {
+                // A chunk of no record, or one left over under a reused number, is passed by.
+                if let Some(open) = partial.as_mut().filter(|open| open.takes(seq, index)) {
+                    open.bytes.extend_from_slice(&value);
+                    open.next = index.saturating_add(1);
+                    if open.is_whole() {
+                        let whole = partial.take();
+                        if whole.is_some_and(|p| visit(p.seq, &p.bytes) == Visit::Stop) {
+                            return Ok(Visit::Stop);
+                        }
+                    }
+                }
+                continue;
+            }
+            // A new record begins; one still unfinished lacks chunks and is shown as it is.
+            if partial.take().is_some_and(|p| visit(p.seq, &p.bytes) == Visit::Stop) {
+                return Ok(Visit::Stop);
+            }
+            let wanted = record::encoded_len(&value).unwrap_or(0);
+            if value.len() >= wanted {
+                if visit(seq, &value) == Visit::Stop {
+                    return Ok(Visit::Stop);
+                }
+            } else {
+                partial = Some(Partial { seq, next: 1, wanted, bytes: value.to_vec() });
+            }
+        }
+        if let Some(p) = partial {
+            return Ok(visit(p.seq, &p.bytes));
+        }
+        Ok(Visit::Continue)
+    }
+
+    fn db(&self) -> Result<&sled::Db, Fault> {
+        // The handle is taken only by `drop`.
+        self.db.as_ref().ok_or_else(|| Fault::Io(io::Error::other("the database is closed")))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // sled syncs when dropped and panics if that fails; what mattered is synced already.
+        if let Some(db) = self.db.take()
+            && catch_unwind(AssertUnwindSafe(|| drop(db))).is_err()
+        {
+            tracing::warn!("the engine panicked while closing a database");
+        }
+    }
+}
+
+struct Partial {
+    seq: u64,
+    next: u16,
+    wanted: usize,
+    bytes: Vec<u8>,
+}
+
+impl Partial {
+    fn takes(&self, seq: u64, index: u16) -> bool {
+        self.seq == seq && self.next == index && !self.is_whole()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.bytes.len() >= self.wanted
+    }
+}
+
+fn key(seq: u64, index: u16) -> [u8; 10] {
+    let mut key = [0; 10];
+    let (head, tail) = key.split_at_mut(8);
+    head.copy_from_slice(&seq.to_be_bytes());
+    tail.copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+fn split_key(key: &[u8]) -> Option<(u64, u16)> {
+    let (seq, index) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*seq), u16::from_be_bytes(index.try_into().ok()?)))
+}
+
+fn open_once(dir: &Path, cache: u64) -> Result<Store, Fault> {
+    let config = sled::Config::new()
+        .path(dir)
+        .segment_size(SEGMENT)
+        .cache_capacity(cache.max(64 * 1024))
+        .flush_every_ms(None)
+        .use_compression(false);
+    let db = guarded(|| config.open())?;
+    let file = File::options().read(true).write(true).open(dir.join("db"))?;
+    Ok(Store { db: Some(db), file, unsynced: 0 })
+}
+
+fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(Fault::from),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(Fault::Damaged(format!("the engine panicked: {text}")))
+        }
+    }
+}
+
+fn remove_half_snapshots(dir: &Path, repairs: &mut Repairs) -> Result<(), Fault> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(&path)?;
+            repairs.removed_snapshots.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Renames the files of `dir` that begin with one of `prefixes`; whether there were any.
+fn move_aside(dir: &Path, prefixes: &[&str], repairs: &mut Repairs) -> Result<bool, Fault> {
+    let mut any = false;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+            let aside = dir.join(format!("aside.{name}"));
+            fs::rename(&path, &aside)?;
+            repairs.moved_aside.push(aside);
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,410 @@
+//! Opening: find out what is there, mend what can be mended, list what is missing.
+//!
+//! Order: lock, format, small files, directories. Directories are the truth; the manifest only
+//! saves opening them. Opened are: the newest generation, those the manifest does not know as
+//! sealed, and the head. Nothing is deleted but what a kill left half-done (`*.tmp`,
+//! `*.deleted`, half-written snapshots).
+//!
+//! The next number is above everything any file speaks of: records found, mark, cursor,
+//! manifest. Numbers between that have no record are gaps.
+
+use std::path::Path;
+
+use uuid::Uuid;
+
+use crate::engine::{Fault, Repairs, Store, Visit};
+use crate::error::Error;
+use crate::files;
+use crate::gaps::Gaps;
+use crate::generation::{DOOMED, Generation, Name};
+use crate::lock::Lock;
+use crate::manifest::{self, Manifest, Role, Sealed};
+use crate::marks::{CursorFile, MarkFile};
+use crate::queue::{Queue, manifest_path};
+use crate::ranges::RangeSet;
+use crate::record;
+use crate::types::{Counters, LastSuccess, Maintenance, OpenReport, Options, Stamp, Tally};
+
+/// The queue's own directory below the data directory.
+pub(crate) const QUEUE_DIR: &str = "queue";
+/// Generations that could not be opened, below the queue's directory.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+impl Queue {
+    /// Opens the queue in `dir` for writing, making it if there is none.
+    ///
+    /// It lives in `dir/queue`; what else lies in `dir` is left alone. Damage is contained and
+    /// reported, never a reason to fail.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] with the holder, [`Error::NewerFormat`], [`Error::EngineBroken`]; else
+    /// a refusal of the operating system, after which opening may be tried again.
+    pub fn open(dir: &Path, options: Options, now: Stamp) -> Result<(Self, OpenReport), Error> {
+        let dir = dir.join(QUEUE_DIR);
+        files::ensure_private_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        let lock = Lock::take(&dir.join("LOCK"))?;
+        manifest::check_format(&dir.join("FORMAT"), true)?;
+
+        let mut report = OpenReport::default();
+        let (mark_file, mark_damaged) = MarkFile::open(&dir.join("mark"))?;
+        let (cursor_file, cursor, cursor_damaged) = CursorFile::open(&dir.join("cursor"))?;
+        let manifest_path = manifest_path(&dir);
+        let (manifest, manifest_damaged) = match Manifest::read(&manifest_path)? {
+            manifest::Found::Manifest(manifest) => (manifest, false),
+            manifest::Found::Nothing => (Manifest::default(), false),
+            manifest::Found::Damaged => {
+                // Kept for whoever wants to look at it.
+                let aside = dir.join("aside.manifest");
+                std::fs::rename(&manifest_path, &aside)
+                    .map_err(|e| Error::io("move aside", &manifest_path, e))?;
+                (Manifest::default(), true)
+            }
+        };
+        let damaged =
+            [(mark_damaged, "mark"), (cursor_damaged, "cursor"), (manifest_damaged, "manifest")];
+        report.rebuilt = damaged.iter().filter(|d| d.0).map(|d| dir.join(d.1)).collect();
+
+        let found = find_generations(&dir, &manifest.generations)?;
+        let mut queue = Self {
+            epoch: Uuid::new_v4(),
+            now,
+            row: found.row,
+            rejects: found.rejects,
+            next_seq: 1,
+            next_id: manifest.next_id.max(found.next_id),
+            cursor: cursor.cursor,
+            success: cursor.success,
+            last_success: None,
+            settled: RangeSet::default(),
+            gaps: Gaps::from_stored(manifest.gaps),
+            handed_out: 0,
+            mark_file,
+            mark_synced_at: now,
+            cursor_file,
+            manifest_dirty: manifest_damaged,
+            cursor_dirty: cursor_damaged,
+            pins: Vec::new(),
+            next_pin: 0,
+            reading: None,
+            oldest: None,
+            quarantined: Tally::default(),
+            counters: Counters::default(),
+            news: Maintenance::default(),
+            dir,
+            options,
+            _lock: lock,
+        };
+        queue.count_quarantine();
+        queue.open_newest(&mut report)?;
+        queue.settle_what_is_known(manifest.next_seq, cursor_damaged, &mut report)?;
+        queue.prepare_head(&mut report)?;
+        queue.load_success();
+        queue.close_unused();
+        if let Err(error) = queue.save_manifest_if_dirty() {
+            // A full disk must not keep what is there from being delivered.
+            tracing::warn!(%error, "opened, but what was found out is not on disk yet");
+        }
+        let path = queue.dir.clone();
+        report.quarantined = std::mem::take(&mut queue.news.quarantined);
+        if !report.is_clean() {
+            tracing::warn!(path = %path.display(), ?report, "the queue was mended");
+        }
+        Ok((queue, report))
+    }
+
+    /// Opens and counts all generations not known as sealed; the newest goes on being written.
+    fn open_newest(&mut self, report: &mut OpenReport) -> Result<(), Error> {
+        // From the back, so that removing one does not move those still to come.
+        for at in (0..self.row.len()).rev() {
+            let Some(g) = self.row.get(at) else { continue };
+            if g.sealed {
+                continue;
+            }
+            let newest = at.saturating_add(1) == self.row.len();
+            let end = self
+                .row
+                .get(at.saturating_add(1))
+                .map_or(u64::MAX, |next| next.first.saturating_sub(1));
+            let hint = if newest { self.mark_file.value() } else { end };
+            let Some(g) = self.row.get_mut(at) else { continue };
+            let mut repairs = Repairs::default();
+            let opened =
+                count_records(g, &self.dir, self.options.cache_bytes, end, hint, &mut repairs);
+            let mended = repairs.any();
+            take_repairs(report, repairs);
+            match opened {
+                Ok(()) => g.appendable = newest && g.role == Role::Pending && !mended,
+                Err(fault) if fault.is_damage() => self.quarantine(at, &fault)?,
+                Err(fault) => {
+                    let path = g.path(&self.dir);
+                    return Err(Error::engine("open", &path, fault));
+                }
+            }
+        }
+        for at in (0..self.rejects.len()).rev() {
+            let newest = at.saturating_add(1) == self.rejects.len();
+            let Some(g) = self.rejects.get_mut(at) else { continue };
+            if g.sealed {
+                continue;
+            }
+            let mut repairs = Repairs::default();
+            let opened = count_records(
+                g,
+                &self.dir,
+                self.options.cache_bytes,
+                u64::MAX,
+                g.label,
+                &mut repairs,
+            );
+            let mended = repairs.any();
+            take_repairs(report, repairs);
+            match opened {
+                Ok(()) => g.appendable = newest && !mended,
+                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
+                Err(fault) => {
+                    let path = g.path(&self.dir);
+                    return Err(Error::engine("open", &path, fault));
+                }
+            }
+        }
+        // What a failed append or a kill left without a record that counts.
+        for at in (0..self.row.len()).rev() {
+            let empty = self.row.get(at).is_some_and(|g| g.is_empty() && !g.appendable);
+            if empty && at < self.row.len() {
+                let g = self.row.remove(at);
+                self.delete_directory(g);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the next number, and which numbers are settled beside the cursor.
+    fn settle_what_is_known(
+        &mut self,
+        floor: u64,
+        cursor_damaged: bool,
+        report: &mut OpenReport,
+    ) -> Result<(), Error> {
+        let found = self.row.iter().map(|g| g.last).max().unwrap_or(0);
+        let vouched = self.gaps.as_slice().last().map_or(0, |gap| gap.to);
+        let last = found
+            .max(vouched)
+            .max(self.mark_file.value())
+            .max(self.cursor)
+            .max(floor.saturating_sub(1));
+        self.next_seq = last.saturating_add(1);
+        self.handed_out = last;
+        if cursor_damaged {
+            // What was delivered as a whole stays delivered; the rest is delivered once more.
+            let sent = self.row.iter().filter(|g| g.role == Role::Sent).map(|g| g.last).max();
+            let head = self.row.iter().find(|g| g.role == Role::Pending).map(|g| g.first);
+            let before_head = head.map_or(last, |first| first.saturating_sub(1));
+            self.cursor = sent.unwrap_or(0).max(before_head);
+        }
+        let low =
+            self.row.iter().find(|g| g.role == Role::Pending).map_or(self.cursor, |g| g.first);
+        for gap in self.gaps.as_slice() {
+            self.settled.insert(gap.from, gap.to);
+        }
+        self.settle_rejected(low)?;
+        self.settled.forget_below(low.min(self.cursor.saturating_add(1)));
+
+        // Pending numbers that no generation holds.
+        let mut missing = Vec::new();
+        let mut next = self.cursor.saturating_add(1);
+        for g in self.row.iter().filter(|g| g.role == Role::Pending && !g.is_empty()) {
+            if next < g.first {
+                missing.extend(self.settled.outside(next, g.first.saturating_sub(1)));
+            }
+            next = next.max(g.last.saturating_add(1));
+        }
+        if next <= last {
+            missing.extend(self.settled.outside(next, last));
+        }
+        if !missing.is_empty() {
+            report.missing = missing.iter().map(|&(from, to)| from..=to).collect();
+            self.lose(&missing);
+            // The tail of a database that lost records is not to be trusted with more.
+            self.retire_active();
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// Numbers of rejected records from `low` on are settled.
+    fn settle_rejected(&mut self, low: u64) -> Result<(), Error> {
+        for at in (0..self.rejects.len()).rev() {
+            let Some(g) = self.rejects.get_mut(at) else { continue };
+            if g.last < low || g.is_empty() {
+                continue;
+            }
+            let (path, last) = (g.path(&self.dir), g.last);
+            let mut numbers = Vec::new();
+            let visited = g
+                .store(&self.dir, self.options.cache_bytes, &mut Repairs::default())
+                .and_then(|store| {
+                    store.visit(low, last, last, &mut |seq, bytes| {
+                        // A damaged copy must not keep the record itself from being delivered.
+                        if record::decode(bytes, seq).is_ok_and(|r| r.rejection.is_some()) {
+                            numbers.push(seq);
+                        }
+                        Visit::Continue
+                    })
+                });
+            for seq in numbers {
+                self.settled.insert(seq, seq);
+            }
+            match visited {
+                Ok(()) => {}
+                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
+                Err(fault) => return Err(Error::engine("read from", &path, fault)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the head, and takes off what of it is settled already.
+    fn prepare_head(&mut self, report: &mut OpenReport) -> Result<(), Error> {
+        loop {
+            let Some(at) =
+                self.row.iter().position(|g| g.role == Role::Pending && g.last > self.cursor)
+            else {
+                break;
+            };
+            let Some(g) = self.row.get_mut(at) else { break };
+            let path = g.path(&self.dir);
+            let mut repairs = Repairs::default();
+            let opened = g.store(&self.dir, self.options.cache_bytes, &mut repairs).map(drop);
+            take_repairs(report, repairs);
+            match opened {
+                Ok(()) => break,
+                Err(fault) if fault.is_damage() => {
+                    let lost = self.settled.outside(
+                        self.row.get(at).map_or(0, |g| g.first).max(self.cursor.saturating_add(1)),
+                        self.row.get(at).map_or(0, |g| g.last),
+                    );
+                    self.quarantine(at, &fault)?;
+                    report.missing.extend(lost.iter().map(|&(from, to)| from..=to));
+                }
+                Err(fault) => return Err(Error::engine("open", &path, fault)),
+            }
+        }
+        let (cursor, last) = (self.cursor, self.next_seq.saturating_sub(1));
+        if cursor > 0 {
+            let low = self.row.iter().find(|g| g.last > cursor).map_or(cursor, |g| g.first);
+            self.settle_bytes(low, cursor);
+        }
+        let ahead: Vec<_> = self.settled.within(cursor.saturating_add(1), last).collect();
+        for (from, to) in ahead {
+            self.settle_bytes(from, to);
+        }
+        self.refresh_oldest();
+        for g in self.row.iter_mut().chain(&mut self.rejects) {
+            g.disk_bytes = files::disk_usage(&g.path(&self.dir));
+        }
+        Ok(())
+    }
+
+    /// The last success: from its generation, else from the copy made when that one went.
+    fn load_success(&mut self) {
+        let Some((seq, at)) = self.success else { return };
+        let copy = files::read_if_there(&self.dir.join("last-success")).ok().flatten();
+        let copied = copy
+            .as_deref()
+            .and_then(|bytes| record::decode(bytes, seq).ok())
+            .map(record::Decoded::to_record);
+        match copied {
+            Some(record) => self.last_success = Some(LastSuccess { record, at }),
+            None => self.remember_success(),
+        }
+    }
+}
+
+/// The generations found in a queue's directory.
+pub(crate) struct Generations {
+    pub(crate) row: Vec<Generation>,
+    pub(crate) rejects: Vec<Generation>,
+    pub(crate) next_id: u64,
+}
+
+/// Lists the generations and finishes what a kill left half-done.
+fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generations, Error> {
+    let names = files::names(dir).map_err(|e| Error::io("list", dir, e))?;
+    for (name, path) in &names {
+        let removed = if name.ends_with(DOOMED) {
+            std::fs::remove_dir_all(path)
+        } else if name.ends_with(".tmp") {
+            std::fs::remove_file(path)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "cannot remove what is left over");
+        }
+    }
+    Ok(arrange(names.iter().filter_map(|(name, _)| Name::parse(name)), known))
+}
+
+/// Puts generations in order and settles which of two owns a number.
+pub(crate) fn arrange(names: impl Iterator<Item = Name>, known: &[Sealed]) -> Generations {
+    let mut row = Vec::new();
+    let mut rejects = Vec::new();
+    let mut next_id = 1;
+    for name in names {
+        next_id = next_id.max(name.id.saturating_add(1));
+        let generation = match known.iter().find(|sealed| sealed.id == name.id) {
+            Some(sealed) => Generation::from_sealed(name, sealed),
+            None => Generation::unknown(name),
+        };
+        match name.role {
+            Role::Pending | Role::Sent => row.push(generation),
+            Role::Rejected => rejects.push(generation),
+        }
+    }
+    row.sort_by_key(|g| (g.first, g.id));
+    rejects.sort_by_key(|g| g.id);
+    let mut end = u64::MAX;
+    for g in row.iter_mut().rev() {
+        if g.sealed {
+            g.last = g.last.min(end);
+        }
+        end = g.first.saturating_sub(1).min(end);
+    }
+    Generations { row, rejects, next_id }
+}
+
+/// Opens a generation that is not sealed and counts its records up to number `end`.
+pub(crate) fn count_records(
+    g: &mut Generation,
+    dir: &Path,
+    cache: u64,
+    end: u64,
+    probe_to: u64,
+    repairs: &mut Repairs,
+) -> Result<(), Fault> {
+    let store = Store::open(&g.path(dir), cache, repairs)?;
+    let low = if g.role == Role::Rejected { 1 } else { g.first };
+    let mut found = Vec::new();
+    let mut unreadable = 0;
+    store.visit(low, end, probe_to, &mut |seq, bytes| {
+        match record::decode(bytes, seq) {
+            Ok(record) => found.push((seq, record.payload.len(), record.stamp)),
+            // It was appended, so its number is taken; reading will list it as a gap.
+            Err(_) => unreadable = unreadable.max(seq),
+        }
+        Visit::Continue
+    })?;
+    for (seq, size, stamp) in found {
+        g.count(seq, size, stamp);
+    }
+    if g.role != Role::Rejected {
+        g.last = g.last.max(unreadable);
+    }
+    g.attach(store);
+    Ok(())
+}
+
+fn take_repairs(report: &mut OpenReport, repairs: Repairs) {
+    report.removed_snapshots.extend(repairs.removed_snapshots);
+    report.moved_aside.extend(repairs.moved_aside);
+}

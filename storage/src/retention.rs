@@ -1,0 +1,427 @@
+//! What goes when: rotation, sealing, drained generations, bounds, quarantine.
+//!
+//! Whole generations only. A directory is first renamed, then deleted, so that a kill in between
+//! leaves no half generation. A gap is durable before the generation behind it goes.
+
+use std::path::Path;
+
+use crate::engine::{Fault, Repairs, Store};
+use crate::error::Error;
+use crate::files;
+use crate::generation::{DOOMED, Generation};
+use crate::manifest::Role;
+use crate::queue::Queue;
+use crate::record;
+use crate::recovery::QUARANTINE;
+use crate::types::{GapReason, Maintenance, Stamp, Tally};
+
+/// A drained generation that still takes records is replaced above this size on disk.
+const DRAINED_MAX_DISK: u64 = 512 * 1024;
+
+impl Queue {
+    /// Does what is due and keeps the other calls short: closes full and old generations,
+    /// deletes or keeps drained ones, enforces the bounds, syncs the high-water mark.
+    ///
+    /// To be called after appends and acknowledgements, and at least every 30 seconds.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; the rest is done all the same, and what failed is
+    /// tried again the next time.
+    pub fn maintain(&mut self, now: Stamp) -> Result<Maintenance, Error> {
+        self.now = now;
+        let limit = self.options.pin_limit;
+        self.pins.retain(|pin| pin.since.age_at(&now) < limit);
+
+        let mut first_error = None;
+        let mut note = |result: Result<(), Error>| {
+            if let Err(error) = result
+                && first_error.is_none()
+            {
+                first_error = Some(error);
+            }
+        };
+        note(self.save_manifest_if_dirty());
+        note(self.save_cursor_if_dirty());
+        note(self.make_room(0));
+        self.rotate(now);
+        note(self.dispose_of_drained(now));
+        note(self.seal_closed());
+        self.enforce_sent_bounds(now);
+        self.enforce_rejected_bound();
+        self.enforce_quarantine_bound();
+        note(self.sync_mark(now));
+        note(self.save_manifest_if_dirty());
+        self.close_unused();
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut self.news)),
+        }
+    }
+
+    fn save_cursor_if_dirty(&mut self) -> Result<(), Error> {
+        if self.cursor_dirty {
+            self.cursor_file.set(self.cursor, self.success)?;
+            self.cursor_dirty = false;
+        }
+        Ok(())
+    }
+
+    fn sync_mark(&mut self, now: Stamp) -> Result<(), Error> {
+        let due = self.mark_synced_at.age_at(&now) >= self.options.mark_sync_interval;
+        if due && !self.mark_file.is_synced() {
+            self.mark_file.sync()?;
+            self.mark_synced_at = now;
+            self.news.mark_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Gives up the oldest generations until `incoming` more payload bytes are within the bound.
+    pub(crate) fn make_room(&mut self, incoming: u64) -> Result<(), Error> {
+        let bound = self.options.queue_max_bytes;
+        while self.pending_bytes().saturating_add(incoming) > bound {
+            let cursor = self.cursor;
+            let holds = |g: &&Generation| g.role == Role::Pending && g.last > cursor;
+            let Some(oldest) = self.row.iter().find(holds) else { break };
+            let (id, from, to) =
+                (oldest.id, oldest.first.max(cursor.saturating_add(1)), oldest.last);
+            if self.row.last().is_some_and(|g| g.id == id) {
+                self.retire_active();
+            }
+            // What was handed out may have arrived; what was not has not.
+            let now = self.now;
+            let known = to.min(self.handed_out);
+            if from <= known {
+                self.give_up(from..=known, GapReason::QueueFull, true, now)?;
+            }
+            let fresh = from.max(known.saturating_add(1));
+            if fresh <= to {
+                self.give_up(fresh..=to, GapReason::QueueFull, false, now)?;
+            }
+            tracing::warn!(from, to, bound, "the queue is full: the oldest records were given up");
+            self.news.evicted.push(from..=to);
+            if self.cursor < to {
+                // Not passed over, which cannot be; better over the bound than for ever here.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the active generations to appends when they are full, old or drained and large.
+    fn rotate(&mut self, now: Stamp) {
+        let (max_records, max_bytes, max_age) = (
+            self.options.generation_max_records,
+            self.options.generation_bytes(),
+            self.options.generation_max_age,
+        );
+        let due = |g: &Generation| {
+            g.records >= max_records
+                || g.bytes >= max_bytes
+                || g.first_stamp.is_some_and(|stamp| stamp.age_at(&now) >= max_age)
+        };
+        let cursor = self.cursor;
+        if let Some(active) = self.row.last_mut()
+            && active.appendable
+            && !active.is_empty()
+        {
+            let drained = active.last <= cursor;
+            let large = || files::disk_usage(&active.path(&self.dir)) > DRAINED_MAX_DISK;
+            if due(active) || (drained && large()) {
+                active.appendable = false;
+            }
+        }
+        if let Some(active) = self.rejects.last_mut()
+            && active.appendable
+            && due(active)
+        {
+            active.appendable = false;
+        }
+    }
+
+    /// Reopens generations that were closed to appends, so that each has a current snapshot:
+    /// with one, damage shows as an error where it lies instead of silently costing the tail.
+    fn seal_closed(&mut self) -> Result<(), Error> {
+        let cache = self.options.cache_bytes;
+        let mut sealed = 0;
+        let mut broken = Vec::new();
+        for (at, g) in self.row.iter_mut().enumerate() {
+            if g.sealed || g.appendable {
+                continue;
+            }
+            match seal(g, &self.dir, cache) {
+                Ok(()) => sealed += 1,
+                Err(fault) if fault.is_damage() => broken.push((at, fault)),
+                Err(fault) => return Err(Error::engine("seal", &g.path(&self.dir), fault)),
+            }
+        }
+        for g in &mut self.rejects {
+            if g.sealed || g.appendable {
+                continue;
+            }
+            match seal(g, &self.dir, cache) {
+                Ok(()) => sealed += 1,
+                Err(fault) => {
+                    let path = g.path(&self.dir);
+                    tracing::warn!(path = %path.display(), error = fault.text(), "cannot seal rejected records");
+                }
+            }
+        }
+        for (at, fault) in broken.into_iter().rev() {
+            self.quarantine(at, &fault)?;
+        }
+        if sealed > 0 {
+            self.news.sealed = self.news.sealed.saturating_add(sealed);
+            self.manifest_dirty = true;
+            // What is sealed is never counted again, so the mark must be right by now.
+            self.mark_file.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Drained generations become sent ones or go.
+    fn dispose_of_drained(&mut self, now: Stamp) -> Result<(), Error> {
+        let mut at = 0;
+        while let Some(g) = self.row.get(at) {
+            let drained = g.role == Role::Pending && !g.appendable && g.last <= self.cursor;
+            if !drained || self.is_pinned(g) {
+                at = at.saturating_add(1);
+                continue;
+            }
+            let excluded: Vec<_> = self.settled.within(g.first, g.last).collect();
+            let nothing_sent = self.settled.count_within(g.first, g.last)
+                > g.last.saturating_sub(g.first)
+                || g.is_empty();
+            if self.options.retain_sent.is_zero() || nothing_sent {
+                self.remove_from_row(at)?;
+            } else {
+                self.keep_as_sent(at, excluded, now)?;
+                at = at.saturating_add(1);
+            }
+        }
+        let low = self.row.iter().find(|g| g.role == Role::Pending).map(|g| g.first);
+        let floor = self.cursor.saturating_add(1);
+        self.settled.forget_below(low.map_or(floor, |low| low.min(floor)));
+        Ok(())
+    }
+
+    fn keep_as_sent(
+        &mut self,
+        at: usize,
+        excluded: Vec<(u64, u64)>,
+        now: Stamp,
+    ) -> Result<(), Error> {
+        let cache = self.options.cache_bytes;
+        let Some(g) = self.row.get_mut(at) else { return Ok(()) };
+        let old = g.path(&self.dir);
+        if !g.sealed {
+            match seal(g, &self.dir, cache) {
+                Ok(()) => self.news.sealed = self.news.sealed.saturating_add(1),
+                // Everything in it is delivered; it is kept as it is.
+                Err(fault) if fault.is_damage() => {
+                    tracing::warn!(path = %old.display(), error = fault.text(), "a drained generation is damaged");
+                }
+                Err(fault) => return Err(Error::engine("seal", &old, fault)),
+            }
+        }
+        g.close();
+        // What was excluded must be known before the name says sent.
+        (g.excluded, g.sent_at) = (excluded, Some(now));
+        g.sealed = true;
+        self.save_manifest()?;
+        let Some(g) = self.row.get_mut(at) else { return Ok(()) };
+        g.role = Role::Sent;
+        let new = g.path(&self.dir);
+        if let Err(error) = std::fs::rename(&old, &new).and_then(|()| files::sync_dir(&self.dir)) {
+            g.role = Role::Pending;
+            return Err(Error::io("rename", &old, error));
+        }
+        g.live_bytes = 0;
+        self.news.kept = self.news.kept.saturating_add(1);
+        self.manifest_dirty = true;
+        Ok(())
+    }
+
+    fn remove_from_row(&mut self, at: usize) -> Result<(), Error> {
+        self.copy_success_out_of(at)?;
+        if at < self.row.len() {
+            let g = self.row.remove(at);
+            self.delete_directory(g);
+            self.manifest_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// The last success outlives its generation in a small file of its own.
+    fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
+        let Some(g) = self.row.get(at) else { return Ok(()) };
+        let Some(last) = &self.last_success else { return Ok(()) };
+        let record = &last.record;
+        if record.seq < g.first || record.seq > g.last {
+            return Ok(());
+        }
+        let encoded = record::encode(record.seq, record.epoch, record.stamp, &record.payload);
+        let path = self.dir.join("last-success");
+        files::replace(&path, &encoded).map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Deletes a generation that no list holds any more. What fails is made good at the next
+    /// opening.
+    pub(crate) fn delete_directory(&mut self, mut g: Generation) {
+        g.close();
+        let path = g.path(&self.dir);
+        let doomed = self.dir.join(format!("{}{DOOMED}", g.name()));
+        let done = std::fs::rename(&path, &doomed).and_then(|()| std::fs::remove_dir_all(&doomed));
+        match done {
+            Ok(()) => self.news.deleted = self.news.deleted.saturating_add(1),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot delete a generation");
+            }
+        }
+    }
+
+    fn enforce_sent_bounds(&mut self, now: Stamp) {
+        loop {
+            let total = self
+                .row
+                .iter()
+                .filter(|g| g.role == Role::Sent)
+                .fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
+            let Some(at) = self.row.iter().position(|g| g.role == Role::Sent) else { return };
+            let Some(oldest) = self.row.get(at) else { return };
+            let age = oldest.sent_at.map_or(self.options.retain_sent, |sent| sent.age_at(&now));
+            let due = age >= self.options.retain_sent || total > self.options.retain_sent_max_bytes;
+            if !due || self.is_pinned(oldest) {
+                return;
+            }
+            if let Err(error) = self.remove_from_row(at) {
+                tracing::warn!(%error, "delivered records are kept longer than asked for");
+                return;
+            }
+        }
+    }
+
+    fn enforce_rejected_bound(&mut self) {
+        loop {
+            let total = self.rejects.iter().fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
+            if total <= self.options.rejected_max_bytes {
+                return;
+            }
+            // One that is written to, or whose numbers the cursor has not passed, stays.
+            let at = self
+                .rejects
+                .iter()
+                .position(|g| !g.appendable && g.last <= self.cursor && !self.is_pinned(g));
+            let Some(at) = at.filter(|&at| at < self.rejects.len()) else { return };
+            let g = self.rejects.remove(at);
+            tracing::warn!(
+                records = g.records,
+                "the oldest rejected records go, their bound is reached"
+            );
+            self.delete_directory(g);
+            self.manifest_dirty = true;
+        }
+    }
+
+    fn is_pinned(&self, g: &Generation) -> bool {
+        self.pins.iter().any(|pin| pin.from <= g.last && g.first <= pin.to)
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        self.row
+            .iter()
+            .filter(|g| g.role == Role::Pending && g.last > self.cursor)
+            .fold(0, |sum, g| sum.saturating_add(g.live_bytes))
+    }
+
+    // --- quarantine --------------------------------------------------------------------------
+
+    /// Moves a generation that cannot be read out of the way and lists what it held as a gap.
+    pub(crate) fn quarantine(&mut self, at: usize, fault: &Fault) -> Result<(), Error> {
+        let Some(g) = self.row.get_mut(at) else { return Ok(()) };
+        g.close();
+        let (first, last, role, path) = (g.first, g.last, g.role, g.path(&self.dir));
+        tracing::error!(path = %path.display(), error = fault.text(), "a generation is broken and goes to quarantine");
+        self.move_to_quarantine(&path)?;
+        if at < self.row.len() {
+            self.row.remove(at);
+        }
+        self.manifest_dirty = true;
+        if role == Role::Pending && first <= last && self.next_seq > last {
+            self.lose(&[(first, last)]);
+        }
+        Ok(())
+    }
+
+    /// Likewise for rejected records, which nobody is owed.
+    pub(crate) fn quarantine_rejected(&mut self, at: usize, fault: &Fault) -> Result<(), Error> {
+        let Some(g) = self.rejects.get_mut(at) else { return Ok(()) };
+        g.close();
+        let path = g.path(&self.dir);
+        tracing::error!(path = %path.display(), error = fault.text(), "rejected records are broken and go to quarantine");
+        self.move_to_quarantine(&path)?;
+        if at < self.rejects.len() {
+            self.rejects.remove(at);
+        }
+        self.manifest_dirty = true;
+        Ok(())
+    }
+
+    fn move_to_quarantine(&mut self, path: &Path) -> Result<(), Error> {
+        let quarantine = self.dir.join(QUARANTINE);
+        let target = quarantine.join(path.file_name().unwrap_or_default());
+        files::ensure_private_dir(&quarantine)
+            .and_then(|()| std::fs::rename(path, &target))
+            .and_then(|()| files::sync_dir(&quarantine))
+            .and_then(|()| files::sync_dir(&self.dir))
+            .map_err(|e| Error::io("move to quarantine", path, e))?;
+        self.quarantined.records = self.quarantined.records.saturating_add(1);
+        self.quarantined.bytes = self.quarantined.bytes.saturating_add(files::disk_usage(&target));
+        self.news.quarantined.push(target);
+        Ok(())
+    }
+
+    pub(crate) fn count_quarantine(&mut self) {
+        let entries = files::names(&self.dir.join(QUARANTINE)).unwrap_or_default();
+        self.quarantined = entries.iter().fold(Tally::default(), |sum, (_, path)| Tally {
+            records: sum.records.saturating_add(1),
+            bytes: sum.bytes.saturating_add(files::disk_usage(path)),
+        });
+    }
+
+    fn enforce_quarantine_bound(&mut self) {
+        if self.quarantined.bytes <= self.options.quarantine_max_bytes {
+            return;
+        }
+        // Names begin with the first number, so they are in order of age.
+        for (_, path) in files::names(&self.dir.join(QUARANTINE)).unwrap_or_default() {
+            if self.quarantined.bytes <= self.options.quarantine_max_bytes {
+                return;
+            }
+            let size = files::disk_usage(&path);
+            match std::fs::remove_dir_all(&path) {
+                Ok(()) => {
+                    self.quarantined.records = self.quarantined.records.saturating_sub(1);
+                    self.quarantined.bytes = self.quarantined.bytes.saturating_sub(size);
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot delete from quarantine");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Reopens one generation so that it has a current snapshot.
+fn seal(g: &mut Generation, dir: &Path, cache: u64) -> Result<(), Fault> {
+    let path = g.path(dir);
+    g.close();
+    let mut store = Store::open(&path, cache, &mut Repairs::default())?;
+    store.sync()?;
+    files::sync_dir(&path)?;
+    g.attach(store);
+    g.sealed = true;
+    g.disk_bytes = files::disk_usage(&path);
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::Path;
+
+use harborforge_storage::*;
+
+pub fn stamp(seconds: u64) -> Stamp {
+    Stamp { wall_ms: 1_700_000_000_000 + seconds * 1000, boot_ms: seconds * 1000, boot_id: [7; 16] }
+}
+
+/// A payload of `size` bytes that tells its number.
+pub fn payload(number: u64, size: usize) -> Vec<u8> {
+    let mut bytes = format!("{number}:").into_bytes();
+    let at = bytes.len();
+    bytes.extend((at..size).map(|at| (at as u64 * 7 + number) as u8));
+    bytes
+}
+
+pub fn options() -> Options {
+    Options { retain_sent: std::time::Duration::ZERO, ..Options::default() }
+}
+
+pub fn open(dir: &Path, options: &Options) -> Queue {
+    Queue::open(dir, options.clone(), stamp(0)).unwrap().0
+}
+
+pub fn append(queue: &mut Queue, count: u64, size: usize) -> std::ops::RangeInclusive<u64> {
+    let first = queue.stats().next_seq;
+    let payloads: Vec<_> = (first..first + count).map(|n| payload(n, size)).collect();
+    let records: Vec<_> =
+        payloads.iter().map(|payload| NewRecord { stamp: stamp(0), payload }).collect();
+    queue.append(&records).unwrap()
+}
+
+pub const ALL: Limits = Limits { records: usize::MAX, bytes: usize::MAX };
+
+pub fn numbers(queue: &mut Queue, set: Set) -> Vec<u64> {
+    queue.read(set, 0, ALL).unwrap().iter().map(|record| record.seq).collect()
+}
+
+pub fn confirm(seconds: u64) -> Confirmation {
+    Confirmation { wall_ms: stamp(seconds).wall_ms, tag: 1 }
+}
+
+/// Generation directories of a role.
+pub fn generations(dir: &Path, role: &str) -> Vec<std::path::PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(dir.join("queue"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == role))
+        .collect();
+    found.sort();
+    found
+}
