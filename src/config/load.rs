@@ -51,7 +51,7 @@ pub struct Loaded {
 /// Loads and checks the configuration. Pure but for what `sources.files` reads.
 ///
 /// # Errors
-/// All faults at once, those of the file first and by line.
+/// All faults at once: by layer, those of the file by line, what is missing last.
 pub fn load(sources: &Sources<'_>, need: Need) -> Result<Loaded, ConfigErrors> {
     let mut loader = Loader {
         sources,
@@ -74,7 +74,10 @@ pub fn load(sources: &Sources<'_>, need: Need) -> Result<Loaded, ConfigErrors> {
         })
     } else {
         let mut errors = loader.errors;
-        errors.sort_by_key(|error| (error.origin.layer(), line(&error.origin)));
+        errors.sort_by_key(|error| {
+            let missing = matches!(error.problem, Problem::Missing { .. });
+            (missing, error.origin.layer(), line(&error.origin))
+        });
         Err(ConfigErrors(errors))
     }
 }
