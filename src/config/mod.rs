@@ -20,6 +20,7 @@ mod keys;
 mod load;
 mod paths;
 mod proxy;
+mod rules;
 mod settings;
 mod sources;
 #[cfg(test)]

@@ -255,12 +255,6 @@ const CASES: &[(&str, &[&str])] = &[
         &["1: challenge_uuid_file: cannot read /etc/harborforge-connector/gone: entity not found"],
     ),
     (
-        "api_key_file = \"/root/key\"",
-        &[
-            "1: api_key_file: cannot read /root/key: permission denied; run as the user or in the group that may read it",
-        ],
-    ),
-    (
         "api_key_file = \"/open\"",
         &[
             "1: api_key_file: /open holds a secret and has mode 0644, so that others can read it; type: chmod o-rwx /open",
@@ -287,10 +281,7 @@ const CASES: &[(&str, &[&str])] = &[
 fn each_class_of_error_has_its_text() {
     let mut wrong = String::new();
     for (text, expected) in CASES {
-        let world = World::with(text)
-            .unreadable("/root/key", io::ErrorKind::PermissionDenied)
-            .file("/open", 0o644, "key")
-            .file("/empty", 0o600, "\n");
+        let world = World::with(text).file("/open", 0o644, "key").file("/empty", 0o600, "\n");
         let errors = world.errors(Need::Nothing);
         assert!(!errors.contains("hunter"), "a secret stands in: {errors}");
         let expected: Vec<String> = expected.iter().map(|e| format!("{SYSTEM}:{e}")).collect();
@@ -344,7 +335,8 @@ fn errors_of_the_environment_and_of_flags_name_them() {
     assert_eq!(
         world.errors(Need::Nothing),
         "--set api_key: api_key: found a text of 7 characters, expected no secret on the command \
-         line, where everybody can read it; use HARBORFORGE_API_KEY or api_key_file"
+         line, where everybody can read it; use HARBORFORGE_API_KEY or the \
+         configuration file"
     );
 }
 
@@ -401,6 +393,47 @@ fn files_that_cannot_be_read_are_named() {
         ["cannot read /etc/harborforge-connector/config.toml: permission denied; run as the user \
           or in the group that may read it; going on with the defaults"]
     );
+}
+
+#[test]
+fn a_secret_that_may_not_be_read_stops_only_who_needs_it() {
+    let text = "backend_url = \"https://x\"\napi_key_file = \"/root/key\"";
+    let world = World::with(text).unreadable("/root/key", io::ErrorKind::PermissionDenied);
+    assert_eq!(
+        world.errors(Need::Backend),
+        format!(
+            "{SYSTEM}:2: api_key_file: cannot read /root/key: permission denied; run as the user \
+             or in the group that may read it"
+        )
+    );
+    assert!(world.ok(Need::DataDir).config.credential.is_none());
+}
+
+#[test]
+fn a_file_that_others_can_write_draws_a_warning() {
+    assert_eq!(
+        World::new().file(SYSTEM, 0o646, "").warnings(),
+        [format!(
+            "{SYSTEM}: others can write it and so decide where telemetry goes; type: chmod o-w \
+             {SYSTEM}"
+        )]
+    );
+}
+
+#[test]
+fn a_fault_elsewhere_does_not_hide_the_systemd_credential() {
+    let world = World::with("backend_url = \"https://x\"\ndata_dir = 7")
+        .var("CREDENTIALS_DIRECTORY", "/cred")
+        .file("/cred/challenge_uuid", 0o400, UUID);
+    let errors = world.errors(Need::Backend);
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
+fn a_password_has_no_place_on_the_command_line() {
+    let error = World::new().set("proxy", "http://me:hunter2@p:1").errors(Need::Nothing);
+    assert!(error.contains("expected no secret on the command line"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[test]

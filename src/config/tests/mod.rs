@@ -2,6 +2,7 @@
 
 mod errors;
 mod layers;
+mod robust;
 mod rules;
 mod table;
 
