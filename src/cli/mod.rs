@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{self, ConfigErrors, Flags, Loaded, Need, Sources};
+use crate::logging::{self, LogHandle};
 use args::{Args, Command};
 
 /// How a command ended; the numbers are what scripts depend on.
@@ -133,6 +134,21 @@ impl Context {
     pub fn load(&self, need: Need) -> Result<Loaded, CliError> {
         config::load(&Sources::of_process(self.flags.clone()), need)
             .map_err(|errors| CliError::of_config(&errors))
+    }
+
+    /// Sets up logging as configured and logs the configuration's warnings. For commands that
+    /// work in the background; the others speak on stderr by themselves.
+    ///
+    /// # Errors
+    /// When logging was set up before.
+    pub fn start_logging(&self, loaded: &Loaded) -> Result<LogHandle, CliError> {
+        let config = &loaded.config;
+        let handle = logging::init(&config.log_level, config.log_format)
+            .map_err(|error| CliError::new(Exit::Failed, format!("cannot set up logs: {error}")))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        Ok(handle)
     }
 }
 

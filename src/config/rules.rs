@@ -72,7 +72,7 @@ impl Loader<'_> {
     pub(super) fn check_backend(&mut self, config: &Config) {
         let where_to = match &self.file {
             Some(path) => format!("set it in {}", path.display()),
-            None => format!("set it in {}, which does not exist", self.looked_at.display()),
+            None => format!("set it in {} (not there yet)", self.looked_at.display()),
         };
         if config.backend_url.is_none() && self.settings.get(Key::BackendUrl).is_none() {
             let (values, variable) = (Key::BackendUrl.values(), Key::BackendUrl.variable());

@@ -300,11 +300,11 @@ fn what_is_missing_is_said_with_where_to_set_it() {
     assert_eq!(
         World::new().errors(Need::Backend),
         "backend_url: not set, expected an http or https URL without query, fragment, user name \
-         or password; set it in /etc/harborforge-connector/config.toml, which does not exist or \
-         as HARBORFORGE_BACKEND_URL\n\
+         or password; set it in /etc/harborforge-connector/config.toml (not there yet) or as \
+         HARBORFORGE_BACKEND_URL\n\
          challenge_uuid: not set, expected the challenge the Monitor shows when a server is \
          added, here or in a file named by challenge_uuid_file, or instead api_key or \
-         api_key_file; set it in /etc/harborforge-connector/config.toml, which does not exist"
+         api_key_file; set it in /etc/harborforge-connector/config.toml (not there yet)"
     );
     // A file that is broken may hold the key after all: one mistake, one error.
     let world = World::with("backend_url = https://x");
