@@ -330,16 +330,24 @@ const LOCK_FILES: [&str; 2] = ["queue/LOCK", "LOCK"];
 fn daemon(facts: &Facts<'_>) -> Vec<Line> {
     let directory = &facts.config().data_dir;
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let holder = LOCK_FILES.iter().find_map(|name| {
-        let metadata = fs::metadata(directory.join(name)).ok()?;
-        let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
-        lock_holder(&locks, &format!("{major:02x}:{minor:02x}:{}", metadata.ino()))
-    });
-    let text = match holder {
-        Some(pid) => format!("runs as process {pid}"),
-        None => "does not run on this data_dir".into(),
-    };
-    vec![Line::new(Verdict::Ok, "daemon", text)]
+    for name in LOCK_FILES {
+        let metadata = match fs::metadata(directory.join(name)) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let text =
+                    format!("cannot tell for {}: {error}; run as its user", directory.display());
+                return vec![Line::new(Verdict::Warn, "daemon", text)];
+            }
+            Err(_) => continue,
+        };
+        let device = metadata.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
+        if let Some(pid) = lock_holder(&locks, &file) {
+            return vec![Line::new(Verdict::Ok, "daemon", format!("runs as process {pid}"))];
+        }
+    }
+    vec![Line::new(Verdict::Ok, "daemon", "does not run on this data_dir")]
 }
 
 /// The process that holds a lock on a file, from the text of `/proc/locks`: asking for the lock

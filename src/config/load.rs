@@ -297,7 +297,7 @@ impl Loader<'_> {
             return self.required(Key::DataDir, PathBuf::new(), value::path);
         }
         paths::data_dir(self.sources).unwrap_or_else(|| {
-            if need >= Need::DataDir {
+            if need >= Need::DataDir && !self.form_is_broken {
                 let expected =
                     "the path of a directory, since neither XDG_STATE_HOME nor HOME is set";
                 self.missing(Key::DataDir, expected.into());

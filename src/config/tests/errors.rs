@@ -309,6 +309,8 @@ fn what_is_missing_is_said_with_where_to_set_it() {
     // A file that is broken may hold the key after all: one mistake, one error.
     let world = World::with("backend_url = https://x");
     assert_eq!(world.errors(Need::Backend).lines().count(), 1);
+    let world = World::new().uid(1000).unreadable(SYSTEM, io::ErrorKind::PermissionDenied);
+    assert_eq!(world.errors(Need::Backend).lines().count(), 1);
     // A refused value is not also a missing one.
     let world = World::with("backend_url = 1\nchallenge_uuid = 2");
     assert_eq!(world.errors(Need::Backend).lines().count(), 2);
