@@ -28,7 +28,7 @@ use crate::config::LogFormat;
 /// What is wrong with it, in words that name the part.
 pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     let text = text.trim();
-    let directives = if let Ok(level) = text.parse::<LevelFilter>() {
+    let directives = if let (false, Ok(level)) = (text.is_empty(), text.parse::<LevelFilter>()) {
         if level > LevelFilter::WARN {
             OWN_TARGETS.iter().fold(String::from("warn"), |all, own| format!("{all},{own}={level}"))
         } else {
@@ -37,7 +37,9 @@ pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     } else {
         for part in text.split(',') {
             let part = part.trim();
-            if !part.contains('=') && !part.contains('[') && part.parse::<LevelFilter>().is_err() {
+            // An empty text would parse as a level, as `error`.
+            let is_level = !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+            if !is_level && !part.contains('=') && !part.contains('[') {
                 return Err(format!("{part:?} is no level and sets none"));
             }
         }
@@ -166,5 +168,110 @@ fn priority(level: Level) -> u8 {
         6
     } else {
         7
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written in a style when something is logged inside a span.
+    fn written(style: Style) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = Registry::default()
+            .with(parse_filter("info").unwrap())
+            .with(output(style, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("link", attempt = 3);
+            let _entered = span.enter();
+            tracing::warn!(pending = 7, "the Monitor is away");
+            tracing::debug!("not shown");
+        });
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_for_the_journal_have_a_priority_and_no_time() {
+        assert_eq!(written(Style::Journal), "<4>link{attempt=3}: the Monitor is away pending=7\n");
+        let numbers = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+        assert_eq!(numbers.map(priority), [3, 4, 6, 7, 7]);
+    }
+
+    #[test]
+    fn json_lines_carry_fields_and_the_span() {
+        let line: serde_json::Value = serde_json::from_str(&written(Style::Json)).unwrap();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["message"], "the Monitor is away");
+        assert_eq!(line["pending"], 7);
+        assert_eq!(line["span"]["name"], "link");
+        assert_eq!(line["span"]["attempt"], 3);
+    }
+
+    #[test]
+    fn text_has_colour_only_when_asked_for() {
+        let plain = written(Style::Text { colour: false });
+        assert!(
+            plain.ends_with("WARN link{attempt=3}: the Monitor is away pending=7\n"),
+            "{plain}"
+        );
+        assert!(!plain.contains('\u{1b}'));
+        assert!(written(Style::Text { colour: true }).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn auto_looks_where_it_writes_to() {
+        use LogFormat::{Auto, Json, Text};
+        assert_eq!(style(Auto, true, false, false), Style::Text { colour: true });
+        assert_eq!(style(Auto, true, false, true), Style::Text { colour: false });
+        assert_eq!(style(Auto, false, false, false), Style::Text { colour: false });
+        assert_eq!(style(Auto, false, true, false), Style::Journal);
+        // A shell inside a unit has its variables and still a terminal.
+        assert_eq!(style(Auto, true, true, false), Style::Text { colour: true });
+        assert_eq!(style(Text, false, true, false), Style::Text { colour: false });
+        assert_eq!(style(Json, true, true, false), Style::Json);
+    }
+
+    #[test]
+    fn filters_are_levels_or_directives() {
+        for text in ["error", "WARN", "info", "off", "info,harborforge_connector::sender=debug"] {
+            assert!(parse_filter(text).is_ok(), "{text}");
+        }
+        for text in ["inof", "", "info,nonsense", "a=loud"] {
+            assert!(parse_filter(text).is_err(), "{text}");
+        }
+        // A bare level is about this program; libraries stay quiet.
+        let shown = parse_filter("debug").unwrap().to_string();
+        assert!(shown.contains("harborforge_connector=debug") && shown.contains("warn"), "{shown}");
+        assert_eq!(parse_filter("error").unwrap().to_string(), "error");
+    }
+
+    #[test]
+    fn the_filter_can_be_changed_while_running() {
+        let (filter, handle) = reload::Layer::new(parse_filter("error").unwrap());
+        let handle = LogHandle { filter: handle };
+        let subscriber = Registry::default().with(filter);
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!tracing::enabled!(Level::INFO));
+            assert!(handle.set_filter("nonsense").is_err());
+            assert!(!tracing::enabled!(Level::INFO));
+            handle.set_filter("info").unwrap();
+            assert!(tracing::enabled!(Level::INFO));
+        });
     }
 }

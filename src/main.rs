@@ -1,3 +1,7 @@
 //! Parses the command line, runs it and maps an error to its exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harborforge_connector::cli::main(std::env::args_os())
+}

@@ -1,3 +1,234 @@
 //! The command line: one file per subcommand.
+//!
+//! Invariants:
+//! - Data goes to stdout, everything else to stderr.
+//! - Every way to end is an [`Exit`]; its numbers are part of the interface.
+//! - A reader that closes its pipe ends the command quietly with success.
 
+pub mod args;
+pub mod check;
 pub mod sample;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::{self, ConfigErrors, Flags, Loaded, Need, Sources};
+use crate::logging::{self, LogHandle};
+use args::{Args, Command};
+
+/// How a command ended; the numbers are what scripts depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed while running.
+    Failed = 1,
+    /// The command line was wrong.
+    Usage = 2,
+    /// The configuration was wrong.
+    Config = 3,
+    /// The queue could not be opened.
+    Storage = 4,
+    /// The Monitor could not be reached.
+    Unreachable = 5,
+    /// The Monitor refused the challenge or the key.
+    Refused = 6,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct CliError {
+    /// The exit code.
+    pub exit: Exit,
+    /// What failed, where, and what to do; empty when there is nothing left to say, since the
+    /// command has said it itself.
+    pub message: String,
+    /// The causes, the nearest first; shown with `-v`.
+    pub chain: Vec<String>,
+}
+
+impl CliError {
+    /// An error without a cause.
+    #[must_use]
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), chain: Vec::new() }
+    }
+
+    /// An error as its own text says it, with its sources as the chain.
+    #[must_use]
+    pub fn from_error(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        let mut chain = Vec::new();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            chain.push(error.to_string());
+            cause = error.source();
+        }
+        Self { exit, message: error.to_string(), chain }
+    }
+
+    /// An end with nothing more to say.
+    #[must_use]
+    pub fn quiet(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// What a failed write to stdout means: a closed pipe is the reader's way to say "enough".
+    #[must_use]
+    pub fn of_output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::quiet(Exit::Done)
+        } else {
+            Self::new(Exit::Failed, format!("cannot write to standard output: {error}"))
+        }
+    }
+
+    fn of_config(errors: &ConfigErrors) -> Self {
+        let message = match errors.0.as_slice() {
+            [only] => format!("configuration: {only}"),
+            several => several
+                .iter()
+                .fold(format!("configuration, {} faults:", several.len()), |all, e| {
+                    format!("{all}\n  {e}")
+                }),
+        };
+        Self::new(Exit::Config, message)
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for CliError {}
+
+/// What every command gets beside its own arguments.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// What the command line says about the configuration.
+    pub flags: Flags,
+    /// `-v`: show the chain of causes.
+    pub verbose: bool,
+}
+
+impl Context {
+    /// Loads the configuration as far as a command needs it. Warnings are not shown: `run`
+    /// logs them, `check` lists them, and they are no concern of the other commands.
+    ///
+    /// # Errors
+    /// All faults of the configuration, with [`Exit::Config`].
+    pub fn load(&self, need: Need) -> Result<Loaded, CliError> {
+        config::load(&Sources::of_process(self.flags.clone()), need)
+            .map_err(|errors| CliError::of_config(&errors))
+    }
+
+    /// Sets up logging as configured and logs the configuration's warnings. For commands that
+    /// work in the background; the others speak on stderr by themselves.
+    ///
+    /// # Errors
+    /// When logging was set up before.
+    pub fn start_logging(&self, loaded: &Loaded) -> Result<LogHandle, CliError> {
+        let config = &loaded.config;
+        let handle = logging::init(&config.log_level, config.log_format)
+            .map_err(|error| CliError::new(Exit::Failed, format!("cannot set up logs: {error}")))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        Ok(handle)
+    }
+}
+
+/// The whole program: parses, runs, reports an error on stderr and gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version count as errors to clap; it knows where each one goes. A closed
+            // pipe leaves nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let context =
+        Context { flags: Flags { config: args.config, set: args.set }, verbose: args.verbose };
+    match dispatch(&args.command, &context) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => {
+            report(&error, context.verbose);
+            error.exit.into()
+        }
+    }
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
+    match command {
+        Command::Check(args) => check::run(args, context),
+        // Command::Run(args) => run::run(args, context),
+        // Command::Sample(args) => sample::run(args, context),
+        // Command::Dump(args) => dump::run(args, context),
+        // #[cfg(feature = "demo")]
+        // Command::Demo(args) => demo::run(args, context),
+        Command::Run(_) | Command::Sample(_) | Command::Dump(_) => Err(absent()),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => Err(absent()),
+    }
+}
+
+fn absent() -> CliError {
+    CliError::new(Exit::Failed, "this build lacks the command")
+}
+
+fn report(error: &CliError, verbose: bool) {
+    if error.message.is_empty() {
+        return;
+    }
+    let mut text = format!("harborforge-connector: {error}\n");
+    if verbose {
+        for cause in &error.chain {
+            text.push_str(&format!("  caused by: {cause}\n"));
+        }
+    }
+    // A closed stderr leaves nobody to tell.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the outer one")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn the_chain_of_causes_leaves_out_the_error_itself() {
+        let error = Outer(io::Error::other("the inner one"));
+        let error = CliError::from_error(Exit::Storage, &error);
+        assert_eq!(error.to_string(), "the outer one");
+        assert_eq!(error.chain, ["the inner one"]);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_a_quiet_success() {
+        let error = CliError::of_output(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((error.exit, error.message.as_str()), (Exit::Done, ""));
+        let error = CliError::of_output(&io::Error::other("disk full"));
+        assert_eq!(error.exit, Exit::Failed);
+        assert_eq!(error.to_string(), "cannot write to standard output: disk full");
+    }
+}

@@ -52,39 +52,25 @@ pub(super) struct Chosen {
     pub(super) file: Option<PathBuf>,
 }
 
-/// Finds the credential; `None` without an error when none is configured.
+/// Finds the credential; `Ok(None)` when none is configured.
 pub(super) fn choose(
     settings: &Settings,
     base: &dyn Fn(&Setting) -> PathBuf,
     sources: &Sources<'_>,
-    errors: &mut Vec<ConfigError>,
     warnings: &mut Vec<Warning>,
-) -> Option<Chosen> {
-    let mut pick = |kind: Kind| match settings.either(kind.inline, kind.file) {
-        Ok(setting) => setting,
-        Err(error) => {
-            errors.push(error);
-            None
-        }
+) -> Result<Option<Chosen>, Vec<ConfigError>> {
+    let pick = |kind: Kind| settings.either(kind.inline, kind.file);
+    let chosen = match (pick(CHALLENGE), pick(API_KEY)) {
+        (Ok(None), Ok(None)) => return of_systemd(sources),
+        (Ok(Some(setting)), Ok(None)) => configured(CHALLENGE, setting, base, sources),
+        (Ok(None), Ok(Some(setting))) => configured(API_KEY, setting, base, sources),
+        (Ok(Some(challenge)), Ok(Some(api_key))) => Err(conflict(api_key, challenge)),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        (Err(one), Err(other)) => return Err(vec![one, other]),
     };
-    let (challenge, api_key) = (pick(CHALLENGE), pick(API_KEY));
-    let chosen = match (challenge, api_key) {
-        (Some(challenge), Some(api_key)) => Err(conflict(api_key, challenge)),
-        (Some(setting), None) => configured(CHALLENGE, setting, base, sources),
-        (None, Some(setting)) => configured(API_KEY, setting, base, sources),
-        (None, None) if errors.is_empty() => return of_systemd(sources, errors),
-        (None, None) => return None,
-    };
-    match chosen {
-        Ok(chosen) => {
-            warn_of_unused(&chosen, sources, warnings);
-            Some(chosen)
-        }
-        Err(error) => {
-            errors.push(error);
-            None
-        }
-    }
+    let chosen = chosen.map_err(|error| vec![error])?;
+    warn_of_unused(&chosen, sources, warnings);
+    Ok(Some(chosen))
 }
 
 fn configured(
@@ -138,8 +124,9 @@ pub(super) fn exposed(path: &Path, mode: u32) -> Result<(), Problem> {
 }
 
 /// What systemd left in `$CREDENTIALS_DIRECTORY`.
-fn of_systemd(sources: &Sources<'_>, errors: &mut Vec<ConfigError>) -> Option<Chosen> {
+fn of_systemd(sources: &Sources<'_>) -> Result<Option<Chosen>, Vec<ConfigError>> {
     let mut found = Vec::new();
+    let mut errors = Vec::new();
     for kind in [CHALLENGE, API_KEY] {
         let Some(path) = systemd_path(kind, sources) else { continue };
         let result = match sources.files.read(&path) {
@@ -157,17 +144,19 @@ fn of_systemd(sources: &Sources<'_>, errors: &mut Vec<ConfigError>) -> Option<Ch
             }
         }
     }
-    let second = (found.len() > 1).then(|| found.pop()).flatten();
-    let first = found.pop()?;
-    if let Some(second) = second {
+    let second = if found.len() > 1 { found.pop() } else { None };
+    let first = found.pop();
+    if let (Some(first), Some(second)) = (&first, second) {
         errors.push(ConfigError {
             origin: second.origin,
             key: Some(second.key.name().into()),
-            problem: Problem::Conflict { other: first.key.name(), other_origin: first.origin },
+            problem: Problem::Conflict {
+                other: first.key.name(),
+                other_origin: first.origin.clone(),
+            },
         });
-        return None;
     }
-    Some(first)
+    if errors.is_empty() { Ok(first) } else { Err(errors) }
 }
 
 fn systemd_path(kind: Kind, sources: &Sources<'_>) -> Option<PathBuf> {

@@ -1,5 +1,5 @@
-//! From sources to a checked [`Config`]: lays the layers over each other, makes a typed value
-//! of each setting, then applies the rules that bind several keys.
+//! From sources to a checked [`Config`]: lays the layers over each other and makes a typed value
+//! of each setting; `rules.rs` then applies what binds several keys.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,16 +10,13 @@ use std::time::Duration;
 use url::Url;
 
 use super::credential::{self, Chosen};
-use super::error::{ConfigError, ConfigErrors, Origin, Problem, Warning};
+use super::error::{ConfigError, ConfigErrors, Origin, Problem, Warning, shell_quoted};
 use super::file::{self, Search};
 use super::keys::Key;
 use super::settings::{self, Raw, Setting, Settings};
 use super::sources::Sources;
 use super::value::{self, HOUR, MINUTE, SECOND, YEAR};
-use super::{
-    Config, Credential, LogFormat, OFFLINE_THRESHOLD, OpenClaw, QueueBounds, Scope, Transport,
-    endpoint, paths, proxy,
-};
+use super::{Config, LogFormat, OpenClaw, QueueBounds, Scope, Transport, endpoint, paths, proxy};
 
 /// How much of the configuration a command depends on. Whatever is set is checked in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +48,7 @@ pub struct Loaded {
 /// Loads and checks the configuration. Pure but for what `sources.files` reads.
 ///
 /// # Errors
-/// All faults at once, those of the file first and by line.
+/// All faults at once: by layer, those of the file by line, what is missing last.
 pub fn load(sources: &Sources<'_>, need: Need) -> Result<Loaded, ConfigErrors> {
     let mut loader = Loader {
         sources,
@@ -74,10 +71,16 @@ pub fn load(sources: &Sources<'_>, need: Need) -> Result<Loaded, ConfigErrors> {
         })
     } else {
         let mut errors = loader.errors;
-        errors.sort_by_key(|error| (error.origin.layer(), line(&error.origin)));
+        errors.sort_by_key(|error| {
+            let missing = matches!(error.problem, Problem::Missing { .. });
+            (missing, error.origin.layer(), line(&error.origin))
+        });
         Err(ConfigErrors(errors))
     }
 }
+
+/// The permission bit that lets others than owner and group write a file.
+const WRITABLE_BY_OTHERS: u32 = 0o002;
 
 fn line(origin: &Origin) -> usize {
     match origin {
@@ -86,13 +89,14 @@ fn line(origin: &Origin) -> usize {
     }
 }
 
-struct Loader<'a> {
+pub(super) struct Loader<'a> {
     sources: &'a Sources<'a>,
-    settings: Settings,
-    errors: Vec<ConfigError>,
-    warnings: Vec<Warning>,
-    file: Option<PathBuf>,
-    looked_at: PathBuf,
+    pub(super) settings: Settings,
+    pub(super) errors: Vec<ConfigError>,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) file: Option<PathBuf>,
+    /// Where the file is, or was looked for last.
+    pub(super) looked_at: PathBuf,
     /// Part of the file could not be read, so that a key may be missing only for that.
     form_is_broken: bool,
 }
@@ -116,10 +120,18 @@ impl Loader<'_> {
             let (settings, errors) = file::parse(&found.path, &found.content.text);
             self.form_is_broken |= !errors.is_empty();
             self.errors.extend(errors);
-            if let Some(secret) = settings.iter().find(|setting| holds_secret(setting))
+            if let Some(secret) = settings.iter().find(|setting| setting.holds_secret())
                 && let Err(problem) = credential::exposed(&found.path, found.content.mode)
             {
                 self.errors.push(secret.error(problem));
+            }
+            if found.content.mode & WRITABLE_BY_OTHERS != 0 {
+                let text = format!(
+                    "others can write it and so decide where telemetry goes; type: chmod o-w {}",
+                    shell_quoted(&found.path)
+                );
+                let origin = Origin::Path(found.path.clone());
+                self.warnings.push(Warning { origin, key: None, text });
             }
             self.put_all(settings);
             self.file = Some(found.path);
@@ -138,7 +150,7 @@ impl Loader<'_> {
 
     fn build(&mut self, need: Need) -> (Config, Option<PathBuf>) {
         let data_dir = self.data_dir(need);
-        let (credential, credential_file) = match self.credential() {
+        let (credential, credential_file) = match self.credential(need) {
             Some(chosen) => (Some(chosen.credential), chosen.file),
             None => (None, None),
         };
@@ -159,7 +171,7 @@ impl Loader<'_> {
             control_socket: self.control_socket(&data_dir),
             data_dir,
             queue: self.queue(),
-            ca_file: self.optional(Key::CaFile, |raw, base| value::path(raw, base)),
+            ca_file: self.optional(Key::CaFile, value::path),
             public_key_sha256: self.optional(Key::PublicKeySha256, |raw, _| value::sha256(raw)),
             allow_insecure: self.required(Key::AllowInsecure, false, |raw, _| value::boolean(raw)),
             proxy,
@@ -213,16 +225,20 @@ impl Loader<'_> {
             .flatten()
     }
 
-    fn credential(&mut self) -> Option<Chosen> {
+    /// The credential. Who may not read a file of its own can still use the commands that need
+    /// none: the group that may see the queue need not know the secret.
+    fn credential(&mut self, need: Need) -> Option<Chosen> {
         let file = self.file.clone();
         let base = move |setting: &Setting| base(setting, file.as_deref());
-        credential::choose(
-            &self.settings,
-            &base,
-            self.sources,
-            &mut self.errors,
-            &mut self.warnings,
-        )
+        let chosen = credential::choose(&self.settings, &base, self.sources, &mut self.warnings);
+        match chosen {
+            Ok(chosen) => chosen,
+            Err(errors) => {
+                let needed = |error: &ConfigError| need >= Need::Backend || !is_forbidden(error);
+                self.errors.extend(errors.into_iter().filter(needed));
+                None
+            }
+        }
     }
 
     fn identifier(&mut self) -> String {
@@ -281,7 +297,7 @@ impl Loader<'_> {
             return self.required(Key::DataDir, PathBuf::new(), value::path);
         }
         paths::data_dir(self.sources).unwrap_or_else(|| {
-            if need >= Need::DataDir {
+            if need >= Need::DataDir && !self.form_is_broken {
                 let expected =
                     "the path of a directory, since neither XDG_STATE_HOME nor HOME is set";
                 self.missing(Key::DataDir, expected.into());
@@ -362,96 +378,7 @@ impl Loader<'_> {
         value
     }
 
-    // --- rules over several keys --------------------------------------------------------
-
-    fn check_rules(&mut self, config: &Config) {
-        if let (Some(url), Some(setting)) =
-            (&config.backend_url, self.settings.get(Key::BackendUrl))
-        {
-            let pinned = config.public_key_sha256.is_some();
-            let credential = config.credential.as_ref();
-            let result =
-                endpoint::plain_http(setting, url, credential, config.allow_insecure, pinned);
-            match result {
-                Err(error) => self.errors.push(error),
-                Ok(()) if endpoint::is_exposed(url) => self.warnings.push(Warning {
-                    origin: setting.origin.clone(),
-                    key: Some(Key::BackendUrl.name()),
-                    text: "plain http: everyone on the way can read and change the telemetry; \
-                           better use https"
-                        .into(),
-                }),
-                Ok(()) => {}
-            }
-        }
-        if config.transport == Transport::Websocket
-            && matches!(config.credential, Some(Credential::ApiKey(_)))
-            && let Some(setting) = self.settings.get(Key::Transport)
-        {
-            let rule = "an API key allows the heartbeat alone; use auto or http, or a challenge";
-            self.errors.push(setting.error(Problem::Rule {
-                found: setting.raw.describe(Key::Transport),
-                rule: rule.into(),
-            }));
-        }
-        self.warn_of_long_intervals(config);
-    }
-
-    fn warn_of_long_intervals(&mut self, config: &Config) {
-        for (key, other, duration) in [
-            (Key::ReportInterval, Some(Key::ReportIntervalSec), config.report_interval),
-            (
-                Key::HttpFallbackInterval,
-                Some(Key::HttpFallbackIntervalSec),
-                config.http_fallback_interval,
-            ),
-            (Key::BackoffCap, None, config.backoff_cap),
-        ] {
-            if duration <= OFFLINE_THRESHOLD {
-                continue;
-            }
-            let setting = match other {
-                Some(other) => self.settings.either(key, other).ok().flatten(),
-                None => self.settings.get(key),
-            };
-            let Some(setting) = setting else { continue };
-            self.warnings.push(Warning {
-                origin: setting.origin.clone(),
-                key: Some(setting.key.name()),
-                text: format!(
-                    "{} is longer than the {} after which the Monitor calls a server offline",
-                    humantime::format_duration(duration),
-                    humantime::format_duration(OFFLINE_THRESHOLD)
-                ),
-            });
-        }
-    }
-
-    fn check_backend(&mut self, config: &Config) {
-        let where_to = match &self.file {
-            Some(path) => format!("set it in {}", path.display()),
-            None => format!("set it in {}, which does not exist", self.looked_at.display()),
-        };
-        if config.backend_url.is_none() && self.settings.get(Key::BackendUrl).is_none() {
-            let (values, variable) = (Key::BackendUrl.values(), Key::BackendUrl.variable());
-            self.missing(Key::BackendUrl, format!("{values}; {where_to} or as {variable}"));
-        }
-        let tried = [Key::ChallengeUuid, Key::ChallengeUuidFile, Key::ApiKey, Key::ApiKeyFile];
-        if config.credential.is_none()
-            && tried.iter().all(|key| self.settings.get(*key).is_none())
-            && !self.errors.iter().any(|error| is_about(error, &tried))
-        {
-            self.missing(
-                Key::ChallengeUuid,
-                format!(
-                    "the challenge the Monitor shows when a server is added, here or in a file \
-                     named by challenge_uuid_file, or instead api_key or api_key_file; {where_to}"
-                ),
-            );
-        }
-    }
-
-    fn missing(&mut self, key: Key, expected: String) {
+    pub(super) fn missing(&mut self, key: Key, expected: String) {
         self.errors.push(ConfigError {
             origin: Origin::Default,
             key: Some(key.name().into()),
@@ -460,20 +387,9 @@ impl Loader<'_> {
     }
 }
 
-fn is_about(error: &ConfigError, keys: &[Key]) -> bool {
-    keys.iter().any(|key| error.key.as_deref() == Some(key.name()))
-}
-
 fn is_forbidden(error: &ConfigError) -> bool {
     matches!(&error.problem, Problem::Unreadable { error, .. }
         if error.kind() == std::io::ErrorKind::PermissionDenied)
-}
-
-/// Whether a file becomes one to be kept from others by this line.
-fn holds_secret(setting: &Setting) -> bool {
-    let proxy_with_password =
-        setting.key == Key::Proxy && matches!(&setting.raw, Raw::Text(text) if text.contains('@'));
-    setting.key.is_secret() || proxy_with_password
 }
 
 /// Where a relative path of a setting starts: in the directory of the file it stands in, else

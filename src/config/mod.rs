@@ -20,6 +20,7 @@ mod keys;
 mod load;
 mod paths;
 mod proxy;
+mod rules;
 mod settings;
 mod sources;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use diff::{Change, diff};
+pub(crate) use error::shell_quoted;
 pub use error::{ConfigError, ConfigErrors, Origin, Problem, Warning};
 pub use keys::{Fallback, Group, Key};
 pub use load::{Loaded, Need, load};

@@ -68,6 +68,14 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// Whether the value itself is to be kept from others: a challenge, a key, or a proxy's URL
+    /// with a password.
+    pub(super) fn holds_secret(&self) -> bool {
+        let proxy_with_password =
+            self.key == Key::Proxy && matches!(&self.raw, Raw::Text(text) if text.contains('@'));
+        self.key.is_secret() || proxy_with_password
+    }
+
     /// An error about this setting.
     pub(super) fn error(&self, problem: Problem) -> ConfigError {
         ConfigError { origin: self.origin.clone(), key: Some(self.key.name().into()), problem }
@@ -184,11 +192,11 @@ pub(super) fn of_flags(sources: &Sources<'_>, errors: &mut Vec<ConfigError>) -> 
             continue;
         };
         let setting = Setting { key, raw: Raw::text(value.as_str()), origin };
-        if key.is_secret() {
+        if setting.holds_secret() {
             errors.push(setting.value_error_with(format!(
-                "no secret on the command line, where everybody can read it; use {} or {}_file",
-                key.variable(),
-                key.name()
+                "no secret on the command line, where everybody can read it; use {} or the \
+                 configuration file",
+                key.variable()
             )));
         } else {
             settings.push(setting);

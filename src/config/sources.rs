@@ -16,7 +16,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub struct FileText {
     /// UTF-8, wiped when dropped since it may hold a secret.
     pub text: Zeroizing<String>,
-    /// Permission bits, as in `chmod`.
+    /// Permission bits, as in `chmod`; 0 for what is no regular file.
     pub mode: u32,
 }
 
@@ -52,7 +52,9 @@ impl Files for DiskFiles {
                 io::Error::new(io::ErrorKind::InvalidData, text)
             })?
             .to_owned();
-        Ok(FileText { text: Zeroizing::new(text), mode: metadata.mode() & 0o7777 })
+        // The mode of a pipe or a device does not say who may read what came out of it.
+        let mode = if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 };
+        Ok(FileText { text: Zeroizing::new(text), mode })
     }
 }
 

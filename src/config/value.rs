@@ -104,7 +104,12 @@ pub(super) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Option<T> {
 
 /// A path; a relative one is taken from `base`, the directory of the file it stands in.
 pub(super) fn path(raw: &Raw, base: &Path) -> Option<PathBuf> {
-    text(raw).filter(|text| !text.contains('\0')).map(|text| base.join(text))
+    text(raw).filter(|text| is_path(text)).map(|text| base.join(text))
+}
+
+/// A control character in a path is a mistake, and would garble the lines that show the path.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
 }
 
 /// A list of paths; in the environment separated by colons, as in `PATH`.
@@ -114,10 +119,7 @@ pub(super) fn paths(raw: &Raw, base: &Path) -> Option<Vec<PathBuf>> {
         Raw::Text(_) => text(raw)?.split(':').collect(),
         Raw::Integer(_) | Raw::Boolean(_) | Raw::Other(_) => return None,
     };
-    items
-        .into_iter()
-        .map(|item| (!item.is_empty() && !item.contains('\0')).then(|| base.join(item)))
-        .collect()
+    items.into_iter().map(|item| is_path(item).then(|| base.join(item))).collect()
 }
 
 /// An address of this machine only, with a port; `off` is `Some(None)`.

@@ -1,0 +1,257 @@
+//! The arguments of every command, as clap reads them.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Samples a server and its OpenClaw into a durable queue and delivers it to HarborForge Monitor.
+#[derive(Debug, Parser)]
+#[command(name = "harborforge-connector", version, arg_required_else_help = true)]
+pub struct Args {
+    /// The configuration file [default: HARBORFORGE_CONFIG, the user's own, or
+    /// /etc/harborforge-connector/config.toml]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration, over file and environment; not for secrets
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+    /// Show the causes of an error
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sample and deliver, in the foreground, until told to stop
+    Run(RunArgs),
+    /// Take one sample and print it as JSON; touches nothing
+    Sample(SampleArgs),
+    /// Show what is queued, oldest first
+    Dump(DumpArgs),
+    /// Check configuration, permissions and surroundings: a line each, with what to do
+    Check(CheckArgs),
+    /// Show the whole thing at work on an embedded Monitor, without any configuration
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {}
+
+/// Arguments of `sample`.
+#[derive(Debug, clap::Args)]
+pub struct SampleArgs {}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {}
+
+/// Arguments of `demo`.
+#[cfg(feature = "demo")]
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {}
+
+/// Arguments of `dump`.
+#[derive(Debug, clap::Args)]
+pub struct DumpArgs {
+    /// Which samples
+    #[arg(long, value_enum, default_value_t = DumpState::Pending)]
+    pub state: DumpState,
+    /// Only samples taken since then: a duration ago ("2h") or an RFC 3339 time
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Only samples taken until then
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub until: Option<Moment>,
+    /// Only these sequence numbers, both ends included; either may be left out
+    #[arg(long, value_name = "A..B", value_parser = seq_range)]
+    pub seq: Option<SeqRange>,
+    /// At most this many, the oldest
+    #[arg(long, value_name = "N", conflicts_with = "tail")]
+    pub limit: Option<u64>,
+    /// Only the newest ones
+    #[arg(long, value_name = "N")]
+    pub tail: Option<u64>,
+    /// Go on showing samples as they come
+    #[arg(long, conflicts_with_all = ["summary", "until"])]
+    pub follow: bool,
+    /// How to show them [default: table on a terminal, jsonl in a pipe]
+    #[arg(long, value_enum)]
+    pub format: Option<DumpFormat>,
+    /// Counts, bytes and times instead of the samples
+    #[arg(long, conflicts_with = "format")]
+    pub summary: bool,
+}
+
+/// Which samples `dump` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DumpState {
+    /// Waiting to be delivered.
+    Pending,
+    /// Delivered and kept.
+    Sent,
+    /// Refused by the Monitor and kept.
+    Rejected,
+    /// All of them.
+    All,
+}
+
+/// How `dump` shows samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormat {
+    /// Columns for people.
+    Table,
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated values.
+    Csv,
+    /// The samples' bytes as stored, one a line.
+    Raw,
+}
+
+/// A point in time as a user names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// So long before now.
+    Ago(Duration),
+    /// This time.
+    At(SystemTime),
+}
+
+impl Moment {
+    /// The time it names; the beginning of 1970 when it lies before.
+    #[must_use]
+    pub fn resolve(self, now: SystemTime) -> SystemTime {
+        match self {
+            Self::Ago(duration) => now
+                .checked_sub(duration)
+                .unwrap_or(SystemTime::UNIX_EPOCH)
+                .max(SystemTime::UNIX_EPOCH),
+            Self::At(time) => time,
+        }
+    }
+}
+
+/// Sequence numbers, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeqRange {
+    /// The first; 1 when it was left out.
+    pub from: u64,
+    /// The last; `u64::MAX` when it was left out.
+    pub to: u64,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(duration) = humantime::parse_duration(text) {
+        return Ok(Moment::Ago(duration));
+    }
+    rfc3339(text).map(Moment::At).ok_or_else(|| {
+        "expected a duration such as 2h or a time such as 2026-03-11T21:00:00Z".to_owned()
+    })
+}
+
+/// An RFC 3339 time in UTC or with an offset.
+fn rfc3339(text: &str) -> Option<SystemTime> {
+    if let Ok(time) = humantime::parse_rfc3339(text) {
+        return Some(time);
+    }
+    // humantime knows UTC alone: read the local part as UTC and move it by the offset.
+    let split = text.len().checked_sub("+00:00".len())?;
+    let (local, offset) = text.split_at_checked(split)?;
+    let time = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
+    let east = match offset.get(..1)? {
+        "+" => true,
+        "-" => false,
+        _ => return None,
+    };
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let (hours, minutes): (u64, u64) = (two_digits(hours)?, two_digits(minutes)?);
+    let offset = (hours < 24 && minutes < 60).then(|| (hours * 60 + minutes) * 60)?;
+    let offset = Duration::from_secs(offset);
+    if east { time.checked_sub(offset) } else { time.checked_add(offset) }
+}
+
+fn two_digits(text: &str) -> Option<u64> {
+    (text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())?
+}
+
+fn seq_range(text: &str) -> Result<SeqRange, String> {
+    const EXPECTED: &str = "expected A..B, A.., ..B or A, numbers from 1 on";
+    let number = |text: &str, absent| match text {
+        "" => Ok(absent),
+        text => text.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(|| EXPECTED.to_owned()),
+    };
+    let range = match text.split_once("..") {
+        Some((from, to)) => SeqRange {
+            from: number(from, 1)?,
+            to: number(to.strip_prefix('=').unwrap_or(to), u64::MAX)?,
+        },
+        None if text.is_empty() => return Err(EXPECTED.into()),
+        None => {
+            let only = number(text, 1)?;
+            SeqRange { from: only, to: only }
+        }
+    };
+    if range.from > range.to {
+        return Err(format!("{} comes after {}", range.from, range.to));
+    }
+    Ok(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sequence_ranges() {
+        for (text, expected) in [
+            ("3..7", Some((3, 7))),
+            ("3..=7", Some((3, 7))),
+            ("3..", Some((3, u64::MAX))),
+            ("..7", Some((1, 7))),
+            ("5", Some((5, 5))),
+            ("..", Some((1, u64::MAX))),
+            ("7..3", None),
+            ("0..3", None),
+            ("a..b", None),
+            ("", None),
+            ("-1..3", None),
+        ] {
+            let found = seq_range(text).ok().map(|range| (range.from, range.to));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_are_durations_ago_or_times() {
+        let at = |text: &str| SystemTime::UNIX_EPOCH + Duration::from_secs(text.parse().unwrap());
+        assert_eq!(moment("2h"), Ok(Moment::Ago(Duration::from_secs(7200))));
+        assert_eq!(moment("1970-01-01T00:01:00Z"), Ok(Moment::At(at("60"))));
+        assert_eq!(moment("1970-01-01T02:01:00+02:00"), Ok(Moment::At(at("60"))));
+        assert_eq!(moment("1970-01-01T00:01:00-01:30"), Ok(Moment::At(at("5460"))));
+        for text in ["yesterday", "", "1970-01-01", "1970-01-01T00:01:00+2:00", "é"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+        let now = at("10");
+        assert_eq!(Moment::Ago(Duration::from_secs(4)).resolve(now), at("6"));
+        assert_eq!(Moment::Ago(Duration::from_secs(99)).resolve(now), at("0"));
+    }
+}

@@ -1,0 +1,164 @@
+//! Each check on facts of the tests' own.
+
+use super::*;
+use crate::config::{FileText, Files, Flags};
+
+struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, _: &Path) -> io::Result<FileText> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// What one check says about a configuration made of `KEY=VALUE` settings.
+fn lines(check: fn(&Facts<'_>) -> Vec<Line>, set: &[(&str, &str)], now: u64) -> Vec<String> {
+    let mut env = std::collections::BTreeMap::new();
+    for (key, value) in set {
+        let name = format!("HARBORFORGE_{}", key.to_ascii_uppercase());
+        env.insert(name, (*value).into());
+    }
+    let host_name = Some("host".to_owned());
+    let sources = Sources { flags: Flags::default(), env, host_name, uid: 0, files: &NoFiles };
+    let loaded = config::load(&sources, Need::Nothing).unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+    let facts = Facts { loaded: &loaded, now, uid: 0 };
+    check(&facts).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_clock_must_be_of_this_century() {
+    assert_eq!(lines(clock, &[], 1_773_262_800), ["ok   clock: 2026-03-11T21:00:00Z (UTC)"]);
+    assert_eq!(
+        lines(clock, &[], 0),
+        [
+            "FAIL clock: 1970-01-01T00:00:00Z cannot be right; certificates and proofs depend on it: \
+          set up NTP (type: timedatectl set-ntp true)"
+        ]
+    );
+}
+
+#[test]
+fn the_identifier_must_fit_into_the_proof() {
+    let uuid = "8f14e45f-ceea-467f-9575-1d2f3a4b5c6d";
+    let say = |name: &str| {
+        lines(identifier, &[("identifier", name), ("challenge_uuid", uuid)], 0).remove(0)
+    };
+    assert!(say(&"x".repeat(56)).starts_with("ok   identifier: "));
+    assert!(say(&"x".repeat(57)).starts_with("warn identifier: "));
+    // What JSON escapes takes two bytes.
+    assert!(say(&"\"".repeat(29)).starts_with("warn identifier: "));
+    // The longest identifier fits the largest key unless escaped.
+    assert!(say(&"x".repeat(255)).starts_with("warn identifier: "));
+    let long = say(&"\"".repeat(200));
+    assert!(long.starts_with("FAIL identifier: "), "{long}");
+    assert!(long.ends_with("the largest permitted key leaves 312; choose a shorter identifier"));
+    // An API key is sent as it is, there is no proof to fit into.
+    assert_eq!(
+        lines(identifier, &[("identifier", &"x".repeat(57)), ("api_key", "k")], 0),
+        [format!("ok   identifier: {}", "x".repeat(57))]
+    );
+    assert_eq!(lines(identifier, &[], 0), ["ok   identifier: host (the host name)"]);
+}
+
+#[test]
+fn the_proof_without_the_identifier_takes_134_bytes() {
+    let proof = r#"{"identifier":"","challenge_uuid":"8f14e45f-ceea-467f-9575-1d2f3a4b5c6d","nonce":"0123456789012345678901","ts":"2026-03-11T21:00:00Z"}"#;
+    assert_eq!(proof.len(), 134);
+    assert_eq!(identifier_room(2048), 56);
+}
+
+#[test]
+fn a_secret_in_the_environment_is_warned_of() {
+    assert_eq!(
+        lines(credential, &[("api_key", "k")], 0),
+        [
+            "ok   credential: API key from environment variable HARBORFORGE_API_KEY",
+            "warn credential: HARBORFORGE_API_KEY can be read by every process of this user and \
+             may end in crash reports; a file named by api_key_file is safer",
+        ]
+    );
+}
+
+#[test]
+fn a_proxy_is_shown_without_its_password() {
+    let set = [("proxy", "http://me:hunter2@p:3128")];
+    assert_eq!(
+        lines(proxy, &set, 0),
+        ["ok   proxy: p port 3128, with a user name, from environment variable HARBORFORGE_PROXY"]
+    );
+    assert!(lines(proxy, &[], 0).is_empty());
+}
+
+#[test]
+fn trust_anchors_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let shown = path.to_str().unwrap();
+    let say = || lines(ca_file, &[("ca_file", shown)], 0).remove(0);
+    assert!(say().starts_with(&format!("FAIL ca_file: {shown}: cannot be read: ")));
+    fs::write(&path, "nothing").unwrap();
+    assert!(say().contains("holds no certificate; expected PEM"));
+    fs::write(&path, "-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n").unwrap();
+    assert!(say().contains("is not valid PEM at certificate 1"));
+    fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    assert!(say().contains("certificate 1 is no trust anchor"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    fs::write(&path, parameters.self_signed(&key).unwrap().pem()).unwrap();
+    assert_eq!(say(), format!("ok   ca_file: {shown}, 1 trust anchor(s)"));
+}
+
+#[test]
+fn the_holder_of_a_lock_is_found() {
+    let locks = "1: POSIX  ADVISORY  WRITE 11 fe:01:42 0 EOF\n\
+                 2: FLOCK  ADVISORY  READ 12 fe:01:42 0 EOF\n\
+                 3: FLOCK  ADVISORY  WRITE 13 fe:01:421 0 EOF\n\
+                 4: FLOCK  ADVISORY  WRITE 14 fe:01:42 0 EOF\n\
+                 4: -> FLOCK  ADVISORY  WRITE 15 fe:01:43 0 EOF\n\
+                 garbage\n";
+    assert_eq!(lock_holder(locks, "fe:01:42"), Some(14));
+    assert_eq!(lock_holder(locks, "fe:01:4"), None);
+    assert_eq!(lock_holder("", "fe:01:42"), None);
+}
+
+#[test]
+fn a_data_directory_is_judged_without_being_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let say = |path: &Path| lines(data_dir, &[("data_dir", path.to_str().unwrap())], 0).remove(0);
+    let absent = directory.path().join("a/b");
+    assert_eq!(
+        say(&absent),
+        format!("ok   data_dir: {}, will be made at the first start", absent.display())
+    );
+    assert!(!absent.exists() && !directory.path().join("a").exists());
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(say(&file).ends_with("is no directory; name another one in data_dir"));
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(say(directory.path()).contains("has mode 0755, others can look into it; type: chmod"));
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(say(directory.path()).starts_with("ok   data_dir: "));
+}
+
+#[test]
+fn space_is_compared_with_the_sum_of_the_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let small = [
+        ("data_dir", path),
+        ("queue_max_bytes", "1MiB"),
+        ("retain_sent_max_bytes", "0"),
+        ("rejected_max_bytes", "0"),
+        ("quarantine_max_bytes", "0"),
+    ];
+    let line = lines(space, &small, 0).remove(0);
+    assert!(line.starts_with("ok   space: the queue may take up to 2 MiB, has 0 MiB, free are "));
+    let line = lines(space, &[("data_dir", path), ("queue_max_bytes", "8000000TiB")], 0).remove(0);
+    assert!(line.starts_with("warn space: "), "{line}");
+    assert!(line.ends_with("make room or lower queue_max_bytes"), "{line}");
+    fs::write(directory.path().join("file"), vec![1; 100_000]).unwrap();
+    assert!(disk_use(directory.path(), 1) >= 100_000);
+}
