@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use async_std::task;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 
@@ -29,6 +29,9 @@ pub(crate) const KEY_PATH: &str = "/monitor/public/server-public-key";
 pub(crate) const HEARTBEAT_PATH: &str = "/monitor/server/heartbeat";
 /// The WebSocket's path.
 pub(crate) const WEBSOCKET_PATH: &str = "/monitor/server/ws";
+
+/// Bytes of a body that are read although they are too many.
+const MAX_WASTE: usize = 16 * 1024 * 1024;
 
 /// What a path under `prefix` stands for.
 fn route(path: &str, prefix: &str) -> Route {
@@ -61,22 +64,14 @@ pub(crate) async fn serve(
     }
     let (head, body) = request.into_parts();
     // Read in any case, so that a fault meets a client that has finished speaking.
-    let body = Limited::new(body, limit).collect().await;
+    let body = read(body, limit).await;
     let outcome = match met.answer.as_ref().and_then(Fault::instead) {
         Some(Outcome::Answer(answer)) => Outcome::Answer(dated(answer, &met, shared.now())),
         Some(outcome) => outcome,
         None => {
             let answer = match body {
-                Ok(body) => {
-                    let body = body.to_bytes().to_vec();
-                    answer(&shared, route, &head.method, &head.headers, body, &met).await
-                }
-                Err(cause) if cause.is::<LengthLimitError>() => {
-                    let detail = format!("the body is over {limit} bytes");
-                    let refusal = Refusal::new(Reason::TooLarge, detail);
-                    shared.change(|state, _| state.rules.refuse(&refusal))
-                }
-                Err(_) => Answer::detail(400, "the body is incomplete"),
+                Ok(body) => answer(&shared, route, &head.method, &head.headers, body, &met).await,
+                Err(refusal) => shared.change(|state, _| state.rules.refuse(&refusal)),
             };
             let answer = dated(answer, &met, shared.now());
             met.answer.as_ref().map_or_else(
@@ -93,6 +88,33 @@ pub(crate) async fn serve(
             Err(TakenOver)
         }
     }
+}
+
+/// Reads a body of at most `limit` bytes. What goes over is thrown away, up to [`MAX_WASTE`]: a
+/// client that is answered while it still sends would see a broken connection in place of the
+/// answer.
+async fn read(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while length < MAX_WASTE {
+        match body.frame().await {
+            None => break,
+            Some(Err(_)) => {
+                return Err(Refusal::new(Reason::BadRequest, "the body is incomplete"));
+            }
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                length += data.len();
+                if length <= limit {
+                    bytes.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+    if length > limit {
+        return Err(Refusal::new(Reason::TooLarge, format!("the body is over {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// The proper answer.

@@ -431,3 +431,7 @@ fn rejected(changes: &[Fault], seq: u64) -> Option<(u16, bool)> {
         seqs.contains(&seq).then_some((*status, *whole_batch))
     })
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -48,6 +48,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, wire: Wire, read: Vec<u8>) {
             let _ = socket.send(Message::text(message)).await;
             let frame = CloseFrame { code: CloseCode::Policy, reason: "refused".into() };
             let _ = socket.close(Some(frame)).await;
+            // The other side closes too; going away before it did could cost it our last words.
+            let _ = timeout(FIRST_MESSAGE, text(&mut socket)).await;
         }
     }
 }
