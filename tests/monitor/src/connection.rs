@@ -87,10 +87,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, acceptor: Option<TlsAcceptor>, tc
 
 /// Plays a fault of the connection itself.
 async fn misbehave(fault: &Fault, tcp: TcpStream) {
-    if matches!(fault, Fault::IgnoreConnection {}) {
+    if matches!(fault, Fault::IgnoreConnection) {
         return std::future::pending().await;
     }
-    if matches!(fault, Fault::ResetConnection {}) {
+    if matches!(fault, Fault::ResetConnection) {
         // Closing with bytes unread is what sends RST in place of FIN; the client, in HTTP as in
         // TLS, is the first to speak.
         let _ = tcp.peek(&mut [0]).await;

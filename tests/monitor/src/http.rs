@@ -14,12 +14,13 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 use crate::answer::Answer;
 use crate::connection::{After, TakenOver};
 use crate::error::{Reason, Refusal};
-use crate::fault::{Fault, Met, Outcome, Route};
+use crate::fault::{Fault, Outcome, Route};
 use crate::journal::Seen;
-use crate::key::{Key, other_test_key};
+use crate::key::{Key, wrong_key};
 use crate::notify::lock;
 use crate::proof::Proof;
 use crate::rules::{Heartbeat, Mode, Shown};
+use crate::schedule::Met;
 use crate::shared::Shared;
 use crate::time::{http_date, shifted};
 
@@ -60,7 +61,7 @@ pub(crate) async fn serve(
     let upgrade = route == Route::WebSocket && met.answer.is_none();
     if upgrade && let Some(accept) = acceptable(request.headers(), &shared) {
         *lock(&after) = After::Upgrade(hyper::upgrade::on(request));
-        return Ok(switching(&accept));
+        return Ok(response(dated(switching(&accept), &met, shared.now())));
     }
     let (head, body) = request.into_parts();
     // Read in any case, so that a fault meets a client that has finished speaking.
@@ -143,7 +144,7 @@ async fn key_document(shared: &Shared, met: &Met) -> Answer {
         return Answer::detail(404, "Not Found");
     }
     let key = if met.wrong_key() {
-        match task::spawn_blocking(|| Key::new(other_test_key())).await {
+        match task::spawn_blocking(|| wrong_key().and_then(Key::new)).await {
             Ok(key) => Arc::new(key),
             Err(cause) => return Answer::detail(500, &cause.to_string()),
         }
@@ -197,17 +198,11 @@ fn acceptable(headers: &HeaderMap, shared: &Shared) -> Option<String> {
     (challenge && proper).then(|| derive_accept_key(key.as_bytes()))
 }
 
-fn switching(accept: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers =
-        [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept)];
-    for (name, value) in headers {
-        if let Ok(value) = value.parse() {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
+fn switching(accept: &str) -> Answer {
+    Answer { status: 101, headers: Vec::new(), body: Vec::new() }
+        .with("connection", "Upgrade")
+        .with("upgrade", "websocket")
+        .with("sec-websocket-accept", accept)
 }
 
 fn websocket_refused(shared: &Shared) -> Answer {
@@ -230,7 +225,7 @@ fn dated(mut answer: Answer, met: &Met, now: SystemTime) -> Answer {
         if let Fault::Age { seconds } = change {
             answer = answer.with("age", seconds.to_string());
         }
-        if matches!(change, Fault::NoDate {}) {
+        if matches!(change, Fault::NoDate) {
             date = None;
         }
     }

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use crate::connection::Wire;
 use crate::error::{Reason, Refusal};
+use crate::events::{Link, Reply};
 use crate::proof::Proof;
-use crate::rules::{Link, Reply};
+
 use crate::shared::Shared;
 
 /// How long the first message may take.
