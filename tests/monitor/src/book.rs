@@ -7,6 +7,8 @@
 //! - A challenge is accepted for one WebSocket handshake only.
 //! - A nonce is remembered for [`NONCE_MEMORY`], twice the time a proof stays acceptable, so that
 //!   none can be used twice at the edges of the clock's window.
+//!   Memory: the nonces of the last four minutes, one entry per challenge issued and per
+//!   identifier that holds tokens.
 //! - Of an identifier's tokens the newest is honoured, and the one before it until the newest has
 //!   been proved.
 

@@ -1,5 +1,6 @@
 //! One connection: TLS, HTTP/1.1, and what comes after it.
 
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,28 +76,28 @@ pub(crate) async fn serve(shared: Arc<Shared>, acceptor: Option<TlsAcceptor>, tc
     // Small answers are what travels here; a client gone away shows at the next read or write.
     let _ = tcp.set_nodelay(true);
     let wire: Wire = match acceptor {
-        None => Box::new(tcp),
-        Some(acceptor) => match acceptor.accept(tcp).await {
+        None => Box::new(tcp.clone()),
+        Some(acceptor) => match acceptor.accept(tcp.clone()).await {
             Ok(stream) => Box::new(stream),
             Err(_) => return,
         },
     };
-    converse(&shared, wire).await;
+    converse(&shared, wire, &tcp).await;
 }
 
 /// Plays a fault of the connection itself.
 async fn misbehave(fault: &Fault, tcp: TcpStream) {
-    if matches!(fault, Fault::IgnoreConnection {}) {
+    if matches!(fault, Fault::IgnoreConnection) {
         return std::future::pending().await;
     }
-    if matches!(fault, Fault::ResetConnection {}) {
+    if matches!(fault, Fault::ResetConnection) {
         // Closing with bytes unread is what sends RST in place of FIN; the client, in HTTP as in
         // TLS, is the first to speak.
         let _ = tcp.peek(&mut [0]).await;
     }
 }
 
-async fn converse(shared: &Arc<Shared>, wire: Wire) {
+async fn converse(shared: &Arc<Shared>, wire: Wire, tcp: &TcpStream) {
     let after = Arc::new(Mutex::new(After::End));
     let service = service_fn(|request: Request<Incoming>| {
         http::serve(Arc::clone(shared), request, Arc::clone(&after))
@@ -121,7 +122,7 @@ async fn converse(shared: &Arc<Shared>, wire: Wire) {
         After::Raw(outcome) => {
             if let Some(parts) = connection.into_parts() {
                 // A client that has gone away ends the play; that is no fault of ours.
-                let _ = write_raw(&outcome, parts.io.into_inner()).await;
+                let _ = write_raw(&outcome, parts.io.into_inner(), tcp).await;
             }
         }
     }
@@ -140,7 +141,7 @@ where
     let _ = http1::Builder::new().serve_connection(FuturesIo::new(tcp), service).await;
 }
 
-async fn write_raw(outcome: &Outcome, mut wire: Wire) -> std::io::Result<()> {
+async fn write_raw(outcome: &Outcome, mut wire: Wire, tcp: &TcpStream) -> std::io::Result<()> {
     match outcome {
         // The HTTP library writes these two.
         Outcome::Answer(_) | Outcome::Hang => {}
@@ -164,6 +165,8 @@ async fn write_raw(outcome: &Outcome, mut wire: Wire) -> std::io::Result<()> {
     }
     wire.flush().await?;
     wire.close().await?;
+    // The runtime's stream sends its FIN when it is dropped, not when it is closed.
+    tcp.shutdown(Shutdown::Write)?;
     // Closing while the client still sends would reset the connection, and with it what it has
     // not read yet.
     let mut rest = [0; 1024];

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::answer::Answer;
-use crate::fault::{Fault, Plan};
+use crate::fault::Fault;
 use crate::http::response;
 use crate::monitor::Inner;
+use crate::schedule::Plan;
 
 /// Bytes a request's body may have.
 const MAX_BODY: usize = 1024 * 1024;

@@ -7,19 +7,20 @@ use std::time::SystemTime;
 use async_std::task;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 
 use crate::answer::Answer;
 use crate::connection::{After, TakenOver};
 use crate::error::{Reason, Refusal};
-use crate::fault::{Fault, Met, Outcome, Route};
+use crate::fault::{Fault, Outcome, Route};
 use crate::journal::Seen;
-use crate::key::{Key, other_test_key};
+use crate::key::{Key, wrong_key};
 use crate::notify::lock;
 use crate::proof::Proof;
 use crate::rules::{Heartbeat, Mode, Shown};
+use crate::schedule::Met;
 use crate::shared::Shared;
 use crate::time::{http_date, shifted};
 
@@ -29,6 +30,9 @@ pub(crate) const KEY_PATH: &str = "/monitor/public/server-public-key";
 pub(crate) const HEARTBEAT_PATH: &str = "/monitor/server/heartbeat";
 /// The WebSocket's path.
 pub(crate) const WEBSOCKET_PATH: &str = "/monitor/server/ws";
+
+/// Bytes of a body that are read although they are too many.
+const MAX_WASTE: usize = 16 * 1024 * 1024;
 
 /// What a path under `prefix` stands for.
 fn route(path: &str, prefix: &str) -> Route {
@@ -57,26 +61,18 @@ pub(crate) async fn serve(
     let upgrade = route == Route::WebSocket && met.answer.is_none();
     if upgrade && let Some(accept) = acceptable(request.headers(), &shared) {
         *lock(&after) = After::Upgrade(hyper::upgrade::on(request));
-        return Ok(switching(&accept));
+        return Ok(response(dated(switching(&accept), &met, shared.now())));
     }
     let (head, body) = request.into_parts();
     // Read in any case, so that a fault meets a client that has finished speaking.
-    let body = Limited::new(body, limit).collect().await;
+    let body = read(body, limit).await;
     let outcome = match met.answer.as_ref().and_then(Fault::instead) {
         Some(Outcome::Answer(answer)) => Outcome::Answer(dated(answer, &met, shared.now())),
         Some(outcome) => outcome,
         None => {
             let answer = match body {
-                Ok(body) => {
-                    let body = body.to_bytes().to_vec();
-                    answer(&shared, route, &head.method, &head.headers, body, &met).await
-                }
-                Err(cause) if cause.is::<LengthLimitError>() => {
-                    let detail = format!("the body is over {limit} bytes");
-                    let refusal = Refusal::new(Reason::TooLarge, detail);
-                    shared.change(|state, _| state.rules.refuse(&refusal))
-                }
-                Err(_) => Answer::detail(400, "the body is incomplete"),
+                Ok(body) => answer(&shared, route, &head.method, &head.headers, body, &met).await,
+                Err(refusal) => shared.change(|state, _| state.rules.refuse(&refusal)),
             };
             let answer = dated(answer, &met, shared.now());
             met.answer.as_ref().map_or_else(
@@ -93,6 +89,33 @@ pub(crate) async fn serve(
             Err(TakenOver)
         }
     }
+}
+
+/// Reads a body of at most `limit` bytes. What goes over is thrown away, up to [`MAX_WASTE`]: a
+/// client that is answered while it still sends would see a broken connection in place of the
+/// answer.
+async fn read(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while length < MAX_WASTE {
+        match body.frame().await {
+            None => break,
+            Some(Err(_)) => {
+                return Err(Refusal::new(Reason::BadRequest, "the body is incomplete"));
+            }
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                length += data.len();
+                if length <= limit {
+                    bytes.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+    if length > limit {
+        return Err(Refusal::new(Reason::TooLarge, format!("the body is over {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// The proper answer.
@@ -121,7 +144,7 @@ async fn key_document(shared: &Shared, met: &Met) -> Answer {
         return Answer::detail(404, "Not Found");
     }
     let key = if met.wrong_key() {
-        match task::spawn_blocking(|| Key::new(other_test_key())).await {
+        match task::spawn_blocking(|| wrong_key().and_then(Key::new)).await {
             Ok(key) => Arc::new(key),
             Err(cause) => return Answer::detail(500, &cause.to_string()),
         }
@@ -175,17 +198,11 @@ fn acceptable(headers: &HeaderMap, shared: &Shared) -> Option<String> {
     (challenge && proper).then(|| derive_accept_key(key.as_bytes()))
 }
 
-fn switching(accept: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers =
-        [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept)];
-    for (name, value) in headers {
-        if let Ok(value) = value.parse() {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
+fn switching(accept: &str) -> Answer {
+    Answer { status: 101, headers: Vec::new(), body: Vec::new() }
+        .with("connection", "Upgrade")
+        .with("upgrade", "websocket")
+        .with("sec-websocket-accept", accept)
 }
 
 fn websocket_refused(shared: &Shared) -> Answer {
@@ -208,7 +225,7 @@ fn dated(mut answer: Answer, met: &Met, now: SystemTime) -> Answer {
         if let Fault::Age { seconds } = change {
             answer = answer.with("age", seconds.to_string());
         }
-        if matches!(change, Fault::NoDate {}) {
+        if matches!(change, Fault::NoDate) {
             date = None;
         }
     }

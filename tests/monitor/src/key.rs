@@ -151,11 +151,11 @@ fn hex(bytes: &[u8]) -> String {
 /// A 2048-bit key made once per process, for tests that start many Monitors.
 ///
 /// # Panics
-/// When the system generator fails, as the tests that call this cannot go on without a key.
+/// When the system generator fails: a test cannot go on without a key.
 #[must_use]
 pub fn test_key() -> RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
-    KEY.get_or_init(made_for_tests).clone()
+    or_panic(cached(&KEY))
 }
 
 /// A second such key: the wrong one.
@@ -164,16 +164,29 @@ pub fn test_key() -> RsaPrivateKey {
 /// As [`test_key`].
 #[must_use]
 pub fn other_test_key() -> RsaPrivateKey {
+    or_panic(wrong_key())
+}
+
+/// The key that a Monitor shows by mistake, made once per process.
+pub(crate) fn wrong_key() -> Result<RsaPrivateKey, Error> {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
-    KEY.get_or_init(made_for_tests).clone()
+    cached(&KEY)
+}
+
+fn cached(key: &OnceLock<RsaPrivateKey>) -> Result<RsaPrivateKey, Error> {
+    if let Some(key) = key.get() {
+        return Ok(key.clone());
+    }
+    let fresh = Key::generate(2048)?;
+    Ok(key.get_or_init(|| fresh).clone())
 }
 
 #[allow(
     clippy::panic,
-    reason = "called from tests and fault play alone, where a missing system generator has no mend"
+    reason = "for tests alone, where a system generator that fails has no other mend"
 )]
-fn made_for_tests() -> RsaPrivateKey {
-    Key::generate(2048).unwrap_or_else(|cause| panic!("{cause}"))
+fn or_panic(key: Result<RsaPrivateKey, Error>) -> RsaPrivateKey {
+    key.unwrap_or_else(|cause| panic!("{cause}"))
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@
 //! # }).unwrap();
 //! ```
 //!
-//! The rules are pure and take the time as an argument: `rules` judges, with `book` (who may come
-//! in), `journal` (what was accepted) and `fault` (what is to go wrong). Around them is a thin
+//! The rules are pure and take the time as an argument: `rules` and `events` judge, with `book` (who may come
+//! in), `journal` (what was accepted), `fault` and `schedule` (what is to go wrong, and when). Around them is a thin
 //! shell: `door` listens, `connection` speaks TLS and HTTP, `http` and `websocket` carry requests
 //! and events to the rules, `monitor` is the handle.
 
@@ -28,6 +28,7 @@ mod connection;
 mod control;
 mod door;
 mod error;
+mod events;
 mod fault;
 mod http;
 mod ids;
@@ -37,6 +38,7 @@ mod monitor;
 mod notify;
 mod proof;
 mod rules;
+mod schedule;
 mod shared;
 mod tasks;
 mod telemetry;
@@ -46,10 +48,11 @@ mod websocket;
 
 pub use book::CHALLENGE_LIFETIME;
 pub use error::{Error, Reason};
-pub use fault::{Fault, Plan, Route};
+pub use fault::{Fault, Route};
 pub use journal::{Accepted, Counts, Journal, Seen, Transport};
 pub use key::{Capability, KeyShape, other_test_key, test_key};
 pub use monitor::{Monitor, Options, Snapshot};
 pub use rules::{DuplicateAnswer, Mode, Settings};
+pub use schedule::Plan;
 pub use shared::{Event, Observer};
 pub use tls::Tls;

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use crate::book::{Book, CHALLENGE_LIFETIME};
 use crate::door::Door;
 use crate::error::Error;
-use crate::fault::{Plan, Schedule};
 use crate::journal::{Accepted, Counts, Journal, Seen};
 use crate::key::{Capability, Key, KeyShape};
 use crate::rules::{DuplicateAnswer, Mode, Rules, Settings};
+use crate::schedule::{Plan, Schedule};
 use crate::shared::{Observer, Shared, State};
 use crate::tls::{self, Tls};
 use crate::{connection, control};
@@ -310,7 +310,7 @@ impl Monitor {
         self.inner.pause().await;
     }
 
-    /// Comes back on the same port.
+    /// Comes back on the same port. A Monitor that was not down goes down first, as in a restart.
     ///
     /// # Errors
     /// [`Error::Listen`] when the system does not let it.

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::error::Reason;
-use crate::fault::Schedule;
 use crate::journal::Accepted;
 use crate::key::Key;
 use crate::notify::{Notify, lock};
 use crate::rules::Rules;
+use crate::schedule::Schedule;
 use crate::time::shifted;
 
 /// Something worth telling as it happens.

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use crate::connection::Wire;
 use crate::error::{Reason, Refusal};
+use crate::events::{Link, Reply};
 use crate::proof::Proof;
-use crate::rules::{Link, Reply};
+
 use crate::shared::Shared;
 
 /// How long the first message may take.
@@ -48,6 +49,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, wire: Wire, read: Vec<u8>) {
             let _ = socket.send(Message::text(message)).await;
             let frame = CloseFrame { code: CloseCode::Policy, reason: "refused".into() };
             let _ = socket.close(Some(frame)).await;
+            // The other side closes too; going away before it did could cost it our last words.
+            let _ = timeout(FIRST_MESSAGE, text(&mut socket)).await;
         }
     }
 }

@@ -123,7 +123,7 @@ fn what_is_wrong_is_refused_with_its_reason() {
     bad["cpu_pct"] = json!(180);
     refused(&bad, 422, Reason::BadSample);
     let mut huge = heartbeat(&monitor, &challenge, 2);
-    huge["openclaw_version"] = json!("x".repeat(80 * 1024));
+    huge["openclaw_version"] = json!("x".repeat(3 * 1024 * 1024));
     refused(&huge, 413, Reason::TooLarge);
     refused(&batch(&monitor, &challenge, &[sample("vps.t1", 2)]), 400, Reason::NotOffered);
     assert_eq!(call(addr, "GET", "/elsewhere", "", b"").status, 404);
