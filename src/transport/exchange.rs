@@ -221,11 +221,8 @@ impl Client {
     fn failed(&self, error: hyper::Error, phase: Phase) -> TransportError {
         let target = self.dialer.target().to_string();
         if let Some(fault) = tls::fault_in(&error) {
-            let fault = match fault {
-                // TLS stood already: what comes now breaks it.
-                TlsFault::NotTls => TlsFault::Incompatible,
-                other => other,
-            };
+            // Where TLS stood already, what comes now breaks it.
+            let fault = if fault == TlsFault::NotTls { TlsFault::Incompatible } else { fault };
             let host = self.dialer.target().host.to_string();
             return TransportError::Tls { host, fault, source: Some(Box::new(error)) };
         }
