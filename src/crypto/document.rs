@@ -184,7 +184,7 @@ impl KeyDocument {
             return Self::from_json(text);
         }
         // A marker inside a line is no PEM: a JSON string or a web page may quote one.
-        if text.lines().any(|line| line.trim_start().starts_with("-----BEGIN ")) {
+        if text.split(['\n', '\r']).any(|line| line.trim_start().starts_with("-----BEGIN ")) {
             return Self::from_pem(text, Capabilities::default());
         }
         Err(KeyError::Neither { found: quote(text) })
@@ -193,9 +193,10 @@ impl KeyDocument {
     fn from_json(text: &str) -> Result<Self, KeyError> {
         let json: Value =
             serde_json::from_str(text).map_err(|source| KeyError::BrokenJson { source })?;
-        let Some((name, value)) =
-            PEM_KEYS.into_iter().find_map(|name| Some((name, json.get(name)?)))
-        else {
+        let named = |name: &'static str| Some((name, json.get(name)?));
+        let with_value = |name| named(name).filter(|(_, value)| !value.is_null());
+        let found = PEM_KEYS.into_iter().find_map(with_value);
+        let Some((name, value)) = found.or_else(|| PEM_KEYS.into_iter().find_map(named)) else {
             let names = json.as_object().into_iter().flat_map(|object| object.keys());
             let names: Vec<&str> = names.map(String::as_str).collect();
             let found = if names.is_empty() { "none".to_owned() } else { quote(&names.join(", ")) };

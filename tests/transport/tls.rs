@@ -92,10 +92,12 @@ pub fn answering(config: Arc<ServerConfig>, answer: &'static [u8]) -> Script {
                 let _ = tls.flush();
                 if !answer.windows(15).any(|part| part == b"content-length:") {
                     // The answer ends with the connection, and without TLS's own goodbye.
-                    return finish(tls.sock);
+                    break;
                 }
             }
         }
+        // An alert must not be lost to a reset.
+        finish(tls.sock);
     })
 }
 
