@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, abortable};
+use futures_util::future::{AbortHandle, Aborted, abortable};
 
 /// A connected TCP socket of the runtime; reads and writes as `futures_util::io` has them.
 pub type TcpStream = async_std::net::TcpStream;
@@ -41,25 +41,36 @@ where
     Task(async_std::task::spawn(future))
 }
 
-/// Ends its task when dropped.
+/// A task that ends when this is dropped. Waiting for it gives its output.
 #[derive(Debug)]
-pub struct TaskGuard(AbortHandle);
+pub struct TaskGuard<T> {
+    task: Task<Result<T, Aborted>>,
+    abort: AbortHandle,
+}
 
-impl Drop for TaskGuard {
+impl<T> Future for TaskGuard<T> {
+    /// `None` cannot come about while the guard lives.
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.task).poll(cx).map(Result::ok)
+    }
+}
+
+impl<T> Drop for TaskGuard<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.abort.abort();
     }
 }
 
 /// Starts a task that lives no longer than the returned guard.
-pub fn spawn_guarded<F>(future: F) -> TaskGuard
+pub fn spawn_guarded<F>(future: F) -> TaskGuard<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let (future, handle) = abortable(future);
-    async_std::task::spawn(future);
-    TaskGuard(handle)
+    let (future, abort) = abortable(future);
+    TaskGuard { task: spawn(future), abort }
 }
 
 /// Runs blocking work on the runtime's pool for it. Dropping the task lets the work run on: a

@@ -1,6 +1,6 @@
 //! HTTP's dates.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// A date as HTTP writes it today (`Sun, 06 Nov 1994 08:49:37 GMT`, RFC 9110 section 5.6.7); the
 /// two forms that section calls obsolete are not read. `None` for anything else.
@@ -19,16 +19,10 @@ pub fn parse_http_date(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
 }
 
-/// RFC 3339 in UTC with seconds; `None` outside the years 1970 to 9999, which it cannot write.
-#[must_use]
-pub fn rfc3339(at: SystemTime) -> Option<String> {
-    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
-    let since = at.duration_since(UNIX_EPOCH).ok()?;
-    (since < YEAR_10000).then(|| humantime::format_rfc3339_seconds(at).to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     #[test]
@@ -56,10 +50,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn times_that_cannot_be_written_are_none_not_a_panic() {
-        assert_eq!(rfc3339(UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00Z"));
-        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), None);
-        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(253_402_300_800)), None);
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".{0,40}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} .{8} GMT") {
+            let _ = parse_http_date(&text);
+        }
     }
 }

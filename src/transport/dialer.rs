@@ -4,12 +4,12 @@
 //! - Both transports come through here, so both see the same names, proxy and trust anchors.
 //! - [`Dialer::connect`] returns within [`Deadlines::dial`], whatever the network does, and says
 //!   in which phase the time ran out.
-//! - No address can use up the time of the others: each gets its share of what is left, and one
-//!   share is kept for what comes after TCP.
+//! - No address can use up the time of the others: each gets its share of what is left.
 //!
 //! [`Deadlines::dial`]: super::Deadlines::dial
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -150,16 +150,16 @@ impl Dialer {
     /// Tries the addresses in turn.
     async fn open(
         &self,
-        addresses: Vec<std::net::SocketAddr>,
+        addresses: Vec<SocketAddr>,
         begun: Instant,
     ) -> Result<TcpStream, TransportError> {
         let count = addresses.len().min(MAX_ADDRESSES);
         let mut tried = Vec::with_capacity(count);
         for (place, address) in addresses.into_iter().take(count).enumerate() {
-            let left = self.0.deadline.saturating_sub(begun.elapsed());
-            // One share for each address not yet tried, and one for proxy and TLS.
-            let shares = u32::try_from(count.saturating_sub(place)).unwrap_or(u32::MAX);
-            let share = left / shares.saturating_add(1);
+            // A tenth is kept back, so that silence on the last address is told as such.
+            let left = self.0.deadline.saturating_sub(begun.elapsed()) * 9 / 10;
+            let shares = u32::try_from(count.saturating_sub(place)).unwrap_or(u32::MAX).max(1);
+            let share = left / shares;
             let error = match runtime::timeout(share, runtime::connect_tcp(address)).await {
                 Some(Ok(stream)) => {
                     // A socket that will not take an option is still a socket.
@@ -238,3 +238,7 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "dialer_tests.rs"]
+mod tests;

@@ -165,6 +165,9 @@ impl fmt::Display for ProxyFault {
 pub enum TlsFault {
     /// The certificate's issuer is not among the trust anchors.
     UnknownIssuer,
+    /// A signature does not match: mostly the issuer has the name of a trust anchor and another
+    /// key, since a home-made CA was made anew under its old name.
+    BadSignature,
     /// The certificate is for other names.
     WrongHost {
         /// Names it is for, as it gives them.
@@ -200,6 +203,9 @@ impl fmt::Display for TlsFault {
             Self::UnknownIssuer => f.write_str(
                 "the certificate is not issued by an authority this machine trusts: if it comes from your own CA, name its certificate in ca_file",
             ),
+            Self::BadSignature => f.write_str(
+                "the certificate's signature does not match: if your own CA was made anew under its old name, put its new certificate into ca_file",
+            ),
             Self::WrongHost { presented } if presented.is_empty() => {
                 f.write_str("the certificate is for another name")
             }
@@ -232,7 +238,7 @@ impl fmt::Display for TlsFault {
 
 /// Writes a certificate's date where it is known and can be written.
 fn when(f: &mut fmt::Formatter<'_>, at: Option<SystemTime>) -> fmt::Result {
-    match at.and_then(crate::transport::date::rfc3339) {
+    match at.and_then(crate::crypto::rfc3339) {
         Some(at) => write!(f, " ({at})"),
         None => Ok(()),
     }

@@ -71,7 +71,8 @@ struct Connection {
     received: Arc<AtomicU64>,
     /// When its last exchange ended.
     since: Instant,
-    _task: TaskGuard,
+    /// Moves the bytes; gives what the connection ended with.
+    task: TaskGuard<hyper::Result<()>>,
 }
 
 /// A failed exchange.
@@ -139,13 +140,8 @@ impl Client {
             .handshake(io)
             .await
             .map_err(|error| self.failed(error, Phase::Answer))?;
-        let task = runtime::spawn_guarded(async move {
-            // Whoever waits for the answer hears of the error too.
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "connection ended");
-            }
-        });
-        Ok(Connection { sender, received, since: Instant::now(), _task: task })
+        let task = runtime::spawn_guarded(connection);
+        Ok(Connection { sender, received, since: Instant::now(), task })
     }
 
     async fn over(
@@ -156,12 +152,21 @@ impl Client {
     ) -> Result<Reply, Failure> {
         progress.set(Phase::Answer);
         let before = connection.received.load(Ordering::Acquire);
-        let response = connection.sender.send_request(request).await.map_err(|error| {
-            let error = self.failed(error, Phase::Answer);
-            let unanswered = matches!(error, TransportError::Closed { .. })
-                && connection.received.load(Ordering::Acquire) == before;
-            Failure { error, unanswered }
-        })?;
+        let response = match connection.sender.send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => {
+                // A connection that ended before the request reached it knows better why.
+                if error.is_canceled()
+                    && let Some(Err(cause)) = connection.task.await
+                {
+                    error = cause;
+                }
+                let received = connection.received.load(Ordering::Acquire);
+                let error = self.failed(error, Phase::Answer);
+                let closed = matches!(error, TransportError::Closed { .. });
+                return Err(Failure { error, unanswered: closed && received == before });
+            }
+        };
         progress.set(Phase::Body);
         let (reply, complete) =
             self.read(response).await.map_err(|error| Failure { error, unanswered: false })?;
@@ -221,11 +226,8 @@ impl Client {
     fn failed(&self, error: hyper::Error, phase: Phase) -> TransportError {
         let target = self.dialer.target().to_string();
         if let Some(fault) = tls::fault_in(&error) {
-            let fault = match fault {
-                // TLS stood already: what comes now breaks it.
-                TlsFault::NotTls => TlsFault::Incompatible,
-                other => other,
-            };
+            // Where TLS stood already, what comes now breaks it.
+            let fault = if fault == TlsFault::NotTls { TlsFault::Incompatible } else { fault };
             let host = self.dialer.target().host.to_string();
             return TransportError::Tls { host, fault, source: Some(Box::new(error)) };
         }

@@ -183,10 +183,8 @@ async fn outgoing(
     let mut body = Vec::with_capacity(source.len().unwrap_or(0));
     source.read_to_end(&mut body).await.map_err(|_| unusable("its body cannot be read"))?;
     let mut out = hyper::Request::new(Full::new(Bytes::from(body)));
-    *out.method_mut() = match request.method() {
-        Method::Post => hyper::Method::POST,
-        _ => hyper::Method::GET,
-    };
+    *out.method_mut() = hyper::Method::from_bytes(request.method().as_ref().as_bytes())
+        .map_err(|_| unusable("its method is unusable"))?;
     let url = request.url();
     *out.uri_mut() = url.path().parse().map_err(|_| unusable("its path is unusable"))?;
     let headers = out.headers_mut();

@@ -15,7 +15,7 @@ mod resolve;
 mod tls;
 mod tunnel;
 
-pub use date::{parse_http_date, rfc3339};
+pub use date::parse_http_date;
 pub use dialer::{Dialer, Stream};
 pub use endpoint::{Deadlines, Endpoint, EndpointError, Target};
 pub use error::{

@@ -3,9 +3,9 @@
 //! Invariants:
 //! - The server's certificate is always verified, for the host that `backend_url` names, against
 //!   the system's trust anchors and those of `ca_file`; there is no switch to turn that off.
-//! - Trust anchors are read again after a certificate of an unknown issuer was seen, so that a
-//!   daemon that runs for years follows the system's changes; when they cannot be read then, the
-//!   old ones stay.
+//! - Trust anchors are read again after a certificate of an unknown issuer was seen (or one whose
+//!   issuer has a new key), so that a daemon that runs for years follows the system's changes;
+//!   when they cannot be read then, the old ones stay.
 
 use std::error::Error;
 use std::io;
@@ -84,7 +84,7 @@ impl Tls {
                 source: Some(Box::new(error)),
             });
         };
-        if fault == TlsFault::UnknownIssuer {
+        if matches!(fault, TlsFault::UnknownIssuer | TlsFault::BadSignature) {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).stale = true;
         }
         Err(TransportError::Tls {
@@ -183,6 +183,7 @@ fn classify(error: &rustls::Error) -> TlsFault {
     match error {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::UnknownIssuer => TlsFault::UnknownIssuer,
+            CertificateError::BadSignature => TlsFault::BadSignature,
             CertificateError::NotValidForName => TlsFault::WrongHost { presented: Vec::new() },
             CertificateError::NotValidForNameContext { presented, .. } => {
                 TlsFault::WrongHost { presented: presented.clone() }

@@ -81,8 +81,8 @@ pub const PATIENT: Deadlines = Deadlines {
 
 /// Little time, for answers that never come.
 pub const HURRIED: Deadlines = Deadlines {
-    dial: Duration::from_millis(200),
-    request: Duration::from_millis(300),
+    dial: Duration::from_millis(800),
+    request: Duration::from_secs(1),
     idle: Duration::from_secs(30),
 };
 
@@ -102,6 +102,15 @@ pub fn read_request(stream: &mut TcpStream) -> String {
     stream.read_exact(&mut body).unwrap();
     text.extend(body);
     String::from_utf8(text).unwrap()
+}
+
+/// An address that refuses connections, as long as the second value lives: its port is taken,
+/// but nobody listens.
+pub fn refusing() -> (SocketAddr, impl Sized) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    (getsockname(&socket).unwrap().try_into().unwrap(), socket)
 }
 
 /// Waits until the client has closed.
