@@ -1,1 +1,304 @@
-//! The only place that wires the parts; start and shutdown order.
+//! The daemon: the only place that wires the parts.
+//!
+//! Start: data directory, queue (held by our lock from then on), state, signals, sampler, sender.
+//! The sampler starts before the sender has a connection and never hears of it. Stop: sampler,
+//! sender (which waits a moment for what is under way), queue, each within its bound, so that
+//! SIGTERM ends the process within 5 s whatever network and disk do.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::FutureExt as _;
+use futures_util::select_biased;
+
+use crate::collector::{self, clock};
+use crate::config::{self, Config, ConfigErrors, Group, Loaded};
+use crate::logging::LogHandle;
+use crate::runtime::{self, Clock, Task, channel};
+use crate::sampler::{self, Sampler};
+use crate::sender::driver::{Driver, Order};
+use crate::sender::link::{Link, LinkError};
+use crate::sender::machine;
+use crate::signals::{self, Signal};
+use crate::state::StateFile;
+use crate::store::{self, StartError, Stopped, Store, StoreThread, chain};
+
+/// How long the stop waits for each part; together under the 5 s of the interface.
+const STOP_SENDER: Duration = Duration::from_millis(1500);
+const STOP_SAMPLER: Duration = Duration::from_millis(1500);
+const STOP_STORE: Duration = Duration::from_millis(1800);
+
+/// How often a credential that stands in a file of its own is looked at.
+const CREDENTIAL_WATCH: Duration = Duration::from_secs(60);
+
+/// Why the daemon did not run or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data directory cannot be made or written.
+    #[error("cannot make data_dir {}: create it and give it to this user, or set data_dir", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// The queue cannot be used by this process.
+    #[error(transparent)]
+    Store(#[from] StartError),
+    /// The queue's engine has failed for good; a restart recovers.
+    #[error("the queue has failed, restart to recover what is on disk")]
+    Queue(#[source] harborforge_storage::Error),
+    /// The queue's thread panicked; a restart recovers.
+    #[error("the queue's thread ended by a panic, restart to recover what is on disk")]
+    Panicked,
+    /// The link's settings are not usable.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Signals or threads are not to be had from the operating system.
+    #[error("the operating system refuses {what}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// Not everything was written at the stop.
+    #[error("stopped, but not everything could be written: {0}")]
+    Unclean(String),
+}
+
+/// Reads the configuration again, as at the start.
+pub type Reload = Box<dyn FnMut() -> Result<Loaded, ConfigErrors>>;
+
+/// Runs until a signal says stop.
+///
+/// # Errors
+/// See [`DaemonError`]; samples already appended are safe in every case.
+pub fn run(loaded: Loaded, reload: Reload, log: &LogHandle) -> Result<(), DaemonError> {
+    runtime::start();
+    runtime::block_on(async {
+        let signals = signals::listen()
+            .map_err(|source| DaemonError::System { what: "signal handlers", source })?;
+        let daemon = Daemon::start(loaded.config)?;
+        daemon.serve(&signals, reload, log).await
+    })
+}
+
+struct Daemon {
+    config: Arc<Config>,
+    store: Store,
+    thread: StoreThread,
+    sampler: Sampler,
+    orders: channel::Sender<Order>,
+    sender: Task<()>,
+}
+
+impl Daemon {
+    fn start(config: Arc<Config>) -> Result<Self, DaemonError> {
+        let clock = clock::Clock::new();
+        make_dir(&config.data_dir)?;
+        let link = Link::new(&config)?;
+        let (store, thread) = store::start(config.data_dir.clone(), bounds(&config), clock)?;
+        tracing::info!(
+            version = crate::sample::CONNECTOR_VERSION,
+            identifier = %config.identifier,
+            backend = link.backend_url(),
+            data_dir = %config.data_dir.display(),
+            waiting = store.view().stats.map_or(0, |stats| stats.pending.records),
+            "started"
+        );
+        let sampler = sampler::start(
+            config.report_interval,
+            collector_settings(&config),
+            clock,
+            runtime::seed(),
+            store.clone(),
+        )
+        .map_err(|source| DaemonError::System { what: "a thread", source })?;
+        let state = StateFile::load(&config.data_dir, link.backend_url());
+        let (orders, receiver) = channel::bounded(8);
+        let driver = Driver::new(
+            sender_settings(&config),
+            link,
+            store.clone(),
+            state,
+            Clock::start(),
+            receiver,
+        );
+        let sender = runtime::spawn(driver.run());
+        Ok(Self { config, store, thread, sampler, orders, sender })
+    }
+
+    async fn serve(
+        mut self,
+        signals: &channel::Receiver<Signal>,
+        mut reload: Reload,
+        log: &LogHandle,
+    ) -> Result<(), DaemonError> {
+        loop {
+            let signal = select_biased! {
+                signal = signals.recv().fuse() => signal.unwrap_or(Signal::Stop),
+                // An error is the end of the thread: its sender is gone.
+                _ = self.thread.ended.recv().fuse() => return Err(self.broken()),
+                () = runtime::sleep(CREDENTIAL_WATCH).fuse() => {
+                    self.look_at_credential(&mut reload).await;
+                    continue;
+                }
+            };
+            match signal {
+                Signal::Stop => return self.stop().await,
+                Signal::Reload => self.reload(&mut reload, log).await,
+                Signal::TryNow => self.order(Order::TryNow).await,
+            }
+        }
+    }
+
+    async fn order(&self, order: Order) {
+        // The sender ends only at the stop.
+        let _ = self.orders.send(order).await;
+    }
+
+    async fn reload(&mut self, reload: &mut Reload, log: &LogHandle) {
+        let loaded = match reload() {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                for error in errors.0 {
+                    tracing::error!(%error, "configuration not reloaded, the old one stays");
+                }
+                return;
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let changes = config::diff(&self.config, &loaded.config);
+        if changes.is_empty() {
+            tracing::info!("configuration reloaded, nothing has changed");
+            return;
+        }
+        for change in &changes {
+            let keys = change.keys.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");
+            match change.group {
+                Group::Logging => {
+                    if let Err(error) = log.set_filter(&loaded.config.log_level) {
+                        tracing::error!(%error, "log_level not changed");
+                        continue;
+                    }
+                }
+                Group::Schedule | Group::Collector => self
+                    .sampler
+                    .reconfigure(loaded.config.report_interval, collector_settings(&loaded.config)),
+                Group::Credentials | Group::Endpoint => {}
+                Group::Queue | Group::Bridge | Group::Restart => {
+                    tracing::warn!(%keys, "changed, takes effect at the next start");
+                    continue;
+                }
+            }
+            tracing::info!(%keys, "configuration reloaded");
+        }
+        let groups: Vec<Group> = changes.iter().map(|change| change.group).collect();
+        self.use_link(loaded.config, &groups).await;
+    }
+
+    /// Gives the sender what the new configuration says about sending, if that has changed.
+    async fn use_link(&mut self, new: Arc<Config>, groups: &[Group]) {
+        let concerns = [Group::Credentials, Group::Endpoint, Group::Schedule];
+        if !groups.iter().any(|group| concerns.contains(group)) {
+            self.config = new;
+            return;
+        }
+        match Link::new(&new) {
+            Ok(link) => {
+                let moved = groups.contains(&Group::Endpoint);
+                let settings = sender_settings(&new);
+                self.config = new;
+                self.order(Order::Use { link, settings, moved }).await;
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the old connection settings stay");
+            }
+        }
+    }
+
+    /// A challenge or key in a file of its own may be renewed by other tools: it is taken up
+    /// without a signal. Whatever else has changed waits for one.
+    async fn look_at_credential(&mut self, reload: &mut Reload) {
+        // A file that is being edited may be invalid just now; SIGHUP tells about its faults.
+        let Ok(loaded) = reload() else { return };
+        if loaded.credential_file.is_none() {
+            return;
+        }
+        let only_the_credential =
+            Config { credential: loaded.config.credential.clone(), ..(*self.config).clone() };
+        if !config::diff(&self.config, &only_the_credential).is_empty() {
+            tracing::info!("the credential file has changed, using it");
+            self.use_link(Arc::new(only_the_credential), &[Group::Credentials]).await;
+        }
+    }
+
+    async fn stop(self) -> Result<(), DaemonError> {
+        tracing::info!("stopping");
+        let Self { store, thread, sampler, orders, sender, .. } = self;
+        // Waits for the thread, which may be in the middle of a sample.
+        let sampler = runtime::spawn_blocking(move || drop(sampler));
+        if runtime::timeout(STOP_SAMPLER, sampler).await.is_none() {
+            tracing::warn!("the sampler does not stop, a file system may hang");
+        }
+        let _ = orders.send(Order::Shutdown).await;
+        if runtime::timeout(STOP_SENDER, sender).await.is_none() {
+            tracing::info!("a request is still under way; what it carried stays in the queue");
+        }
+        store.stop();
+        let joined =
+            runtime::timeout(STOP_STORE, runtime::spawn_blocking(move || thread.join())).await;
+        match joined {
+            Some(Stopped::Cleanly) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Some(Stopped::Unclean(error)) => Err(DaemonError::Unclean(chain(&error))),
+            Some(Stopped::Fatal(error)) => Err(DaemonError::Queue(error)),
+            Some(Stopped::Panicked) => Err(DaemonError::Panicked),
+            None => Err(DaemonError::Unclean("the disk does not answer".to_owned())),
+        }
+    }
+
+    /// The queue's thread has ended by itself: nothing can be made durable any more.
+    fn broken(self) -> DaemonError {
+        match self.thread.join() {
+            Stopped::Fatal(error) | Stopped::Unclean(error) => DaemonError::Queue(error),
+            Stopped::Panicked | Stopped::Cleanly => DaemonError::Panicked,
+        }
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), DaemonError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| DaemonError::DataDir { path: path.to_owned(), source })
+}
+
+fn bounds(config: &Config) -> harborforge_storage::Options {
+    harborforge_storage::Options {
+        queue_max_bytes: config.queue.max_bytes,
+        retain_sent: config.queue.retain_sent,
+        retain_sent_max_bytes: config.queue.retain_sent_max_bytes,
+        rejected_max_bytes: config.queue.rejected_max_bytes,
+        quarantine_max_bytes: config.queue.quarantine_max_bytes,
+        ..harborforge_storage::Options::default()
+    }
+}
+
+fn collector_settings(config: &Config) -> collector::Settings {
+    collector::Settings { disk_path: config.disk_path.clone() }
+}
+
+fn sender_settings(config: &Config) -> machine::Settings {
+    let proved = matches!(config.credential, Some(config::Credential::Challenge(_)));
+    machine::Settings { proved, backoff_cap: config.backoff_cap }
+}

@@ -8,7 +8,7 @@
 //! Dependencies point one way: `cli` uses `daemon` and `config`; `daemon` wires `collector`,
 //! `sender`, `transport`, `store` and `state`; `sender` knows `protocol` and the shapes of
 //! `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves `sample`,
-//! `protocol` and the pure parts of `sender` import no runtime, no socket, no clock and no
+//! `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no clock and no
 //! storage.
 
 pub mod cli;
@@ -16,10 +16,12 @@ pub mod collector;
 pub mod config;
 pub mod crypto;
 pub mod daemon;
+pub mod jitter;
 pub mod logging;
 pub mod protocol;
 pub mod runtime;
 pub mod sample;
+pub mod sampler;
 pub mod sender;
 pub mod signals;
 pub mod state;

@@ -11,6 +11,8 @@ use crate::sample::MAX_ENCODED;
 
 /// Path of the key document, relative to `backend_url` (the protocol's section 1).
 pub const KEY_PATH: &str = "monitor/public/server-public-key";
+/// Path of the WebSocket (section 1).
+pub const WEBSOCKET_PATH: &str = "monitor/server/ws";
 /// Path of the heartbeat (section 1).
 pub const HEARTBEAT_PATH: &str = "monitor/server/heartbeat";
 

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crypto::Fingerprint;
+
 const FILE: &str = "state.json";
 
 /// The contents of `state.json`.
@@ -25,7 +27,7 @@ pub struct State {
     pub backend_url: String,
     /// Hex SHA-256 of the SPKI DER of the first key seen there, or the last accepted change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_fingerprint: Option<String>,
+    pub key_fingerprint: Option<Fingerprint>,
     /// What a newer version wrote.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,
@@ -128,14 +130,18 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    fn key(der: &[u8]) -> Fingerprint {
+        Fingerprint::of_spki(der)
+    }
+
     const URL: &str = "https://monitor.example/";
 
     #[test]
     fn what_is_remembered_survives_and_only_its_owner_reads_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = StateFile::load(dir.path(), URL);
-        file.update(|s| s.key_fingerprint = Some("ab".into())).unwrap();
-        assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint.as_deref(), Some("ab"));
+        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap();
+        assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, Some(key(b"a")));
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -144,7 +150,7 @@ mod tests {
     fn another_monitor_starts_anew() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = StateFile::load(dir.path(), URL);
-        file.update(|s| s.key_fingerprint = Some("ab".into())).unwrap();
+        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap();
         assert_eq!(
             StateFile::load(dir.path(), "https://other.example/").get().key_fingerprint,
             None
@@ -161,11 +167,8 @@ mod tests {
             let mut file = StateFile::load(dir.path(), URL);
             assert_eq!(file.get().key_fingerprint, None);
             assert_eq!(fs::read(dir.path().join("state.json.broken")).unwrap(), broken);
-            file.update(|s| s.key_fingerprint = Some("cd".into())).unwrap();
-            assert_eq!(
-                StateFile::load(dir.path(), URL).get().key_fingerprint.as_deref(),
-                Some("cd")
-            );
+            file.update(|s| s.key_fingerprint = Some(key(b"c"))).unwrap();
+            assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, Some(key(b"c")));
         }
     }
 
@@ -175,7 +178,7 @@ mod tests {
         let newer = format!(r#"{{"backend_url":"{URL}","aura":{{"colour":"green"}}}}"#);
         fs::write(dir.path().join(FILE), newer).unwrap();
         let mut file = StateFile::load(dir.path(), URL);
-        file.update(|s| s.key_fingerprint = Some("ab".into())).unwrap();
+        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap();
         assert_eq!(StateFile::load(dir.path(), URL).get().others["aura"]["colour"], "green");
     }
 }

@@ -1,1 +1,486 @@
-//! The one thread that owns the queue.
+//! The one thread that owns the queue, and the handle through which everybody else reaches it.
+//!
+//! The queue blocks (it waits for the disk), so it lives on a thread of its own and takes orders:
+//! samples through a ring in memory, everything else as jobs.
+//!
+//! Invariants:
+//! - Nobody waits for the disk but this thread and who asks for a reply: [`Store::submit`] puts a
+//!   sample into the ring and returns. Appends overtake jobs.
+//! - A sample leaves the ring only when the queue has it durably. While the disk refuses, the ring
+//!   keeps the newest [`RING`] samples; what it has to drop is counted and said.
+//! - A disk that refuses is asked again after a while, for ever, without a restart; only what the
+//!   interface names (held by another process, a newer format, the engine's own threads dead) ends
+//!   the thread, with the error in [`Stopped`].
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use harborforge_storage::{Error, NewRecord, OpenReport, Options, Queue, Stamp, Stats};
+
+use crate::collector::clock;
+use crate::runtime::channel;
+
+/// Samples the ring keeps while the disk refuses: at one a second more than an hour's.
+pub const RING: usize = 4096;
+
+/// Samples appended with one call; a batch shares its syncs.
+const APPEND_AT_ONCE: usize = 256;
+
+/// The queue's own upkeep is called for at least this often.
+const UPKEEP: Duration = Duration::from_secs(30);
+
+/// Waits between two tries of a disk that refuses: doubling between these.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The queue refused.
+    #[error(transparent)]
+    Queue(#[from] Error),
+    /// The queue is not open: its disk refuses, opening is tried again and again.
+    #[error("the queue is not open; the log says why, opening is tried again")]
+    NotOpen,
+    /// The thread has ended.
+    #[error("the queue is closed")]
+    Closed,
+}
+
+/// How the thread ended.
+#[derive(Debug)]
+pub enum Stopped {
+    /// On request, with everything durable.
+    Cleanly,
+    /// On request, but something could not be written.
+    Unclean(Error),
+    /// By itself: the process cannot go on with this queue.
+    Fatal(Error),
+    /// By a panic, told by the engine or a fault of ours.
+    Panicked,
+}
+
+/// What the queue holds, for who sends and who shows.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The queue's figures; `None` until it is open.
+    pub stats: Option<Stats>,
+    /// Samples in the ring, not durable yet.
+    pub in_memory: usize,
+    /// Samples the ring had to drop.
+    pub dropped: u64,
+}
+
+type Job = Box<dyn FnOnce(Option<&mut Queue>) + Send>;
+
+struct Waiting {
+    stamp: Stamp,
+    payload: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Orders {
+    ring: VecDeque<Waiting>,
+    jobs: VecDeque<Job>,
+    stop: bool,
+    ended: bool,
+    view: View,
+}
+
+struct Shared {
+    orders: Mutex<Orders>,
+    wake: Condvar,
+    changed: channel::Sender<()>,
+}
+
+impl Shared {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        // A panic elsewhere leaves the orders as they were: each change is one statement.
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handle to the thread; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    clock: clock::Clock,
+    changed: channel::Receiver<()>,
+}
+
+/// The running thread.
+pub struct StoreThread {
+    thread: JoinHandle<Stopped>,
+    /// Closed when the thread has ended, whyever.
+    pub ended: channel::Receiver<()>,
+}
+
+impl StoreThread {
+    /// Waits for the thread's end and tells how it ended.
+    #[must_use]
+    pub fn join(self) -> Stopped {
+        self.thread.join().unwrap_or(Stopped::Panicked)
+    }
+}
+
+/// Opens the queue in `dir` on a thread of its own. A queue that cannot be opened for want of
+/// space, permission or descriptors is tried again by the thread: the daemon samples on.
+///
+/// # Errors
+/// When another process holds the queue, its format is newer, or the thread cannot be started.
+pub fn start(
+    dir: PathBuf,
+    options: Options,
+    clock: clock::Clock,
+) -> Result<(Store, StoreThread), StartError> {
+    let first = match Queue::open(&dir, options.clone(), stamp(clock.stamp())) {
+        Ok(opened) => Some(opened),
+        Err(error) if error.is_retryable() => {
+            tracing::error!(error = %chain(&error), "queue cannot be opened, samples are kept in memory meanwhile");
+            None
+        }
+        Err(error) => return Err(StartError::Queue(error)),
+    };
+    let (changed_sender, changed) = channel::bounded(1);
+    let (ended_sender, ended) = channel::bounded(1);
+    let shared = Arc::new(Shared {
+        orders: Mutex::new(Orders::default()),
+        wake: Condvar::new(),
+        changed: changed_sender,
+    });
+    let worker = Worker {
+        shared: shared.clone(),
+        dir,
+        options,
+        clock,
+        queue: None,
+        retry: None,
+        upkeep_failing: false,
+        upkeep_due: Instant::now() + UPKEEP,
+    };
+    let thread = std::thread::Builder::new()
+        .name("hf-queue".to_owned())
+        .spawn(move || {
+            let guarded = worker.shared.clone();
+            let ended = catch_unwind(AssertUnwindSafe(|| worker.run(first)));
+            let mut orders = guarded.orders();
+            orders.ended = true;
+            // Dropping a job drops its reply: whoever waits for it learns that it is over.
+            orders.jobs.clear();
+            drop(ended_sender);
+            ended.unwrap_or(Stopped::Panicked)
+        })
+        .map_err(StartError::Thread)?;
+    Ok((Store { shared, clock, changed }, StoreThread { thread, ended }))
+}
+
+/// Why the thread was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The queue can never be opened by this process.
+    #[error(transparent)]
+    Queue(#[from] Error),
+    /// The operating system gives no thread.
+    #[error("cannot start the queue's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Store {
+    /// Hands a sample over; it becomes durable soon. Never blocks for the disk.
+    pub fn submit(&self, stamp: clock::Stamp, payload: Vec<u8>) {
+        let mut orders = self.shared.orders();
+        if orders.ring.len() >= RING {
+            orders.ring.pop_front();
+            orders.view.dropped += 1;
+            let dropped = orders.view.dropped;
+            if dropped.is_power_of_two() {
+                tracing::error!(
+                    dropped,
+                    kept = RING,
+                    "the disk takes nothing and memory is full, oldest samples are lost"
+                );
+            }
+        }
+        orders.ring.push_back(Waiting { stamp: self::stamp(stamp), payload });
+        orders.view.in_memory = orders.ring.len();
+        self.shared.wake.notify_one();
+    }
+
+    /// Has the thread do something with the queue, and waits for its result.
+    ///
+    /// # Errors
+    /// What the job says, or that the queue is not open or the thread has ended.
+    pub async fn call<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Queue) -> Result<T, Error> + Send + 'static,
+    {
+        let (sender, receiver) = channel::bounded(1);
+        {
+            let mut orders = self.shared.orders();
+            if orders.ended {
+                return Err(StoreError::Closed);
+            }
+            orders.jobs.push_back(Box::new(move |queue| {
+                let result = match queue {
+                    Some(queue) => job(queue).map_err(StoreError::Queue),
+                    None => Err(StoreError::NotOpen),
+                };
+                // Nobody waits any more: the work is done all the same.
+                let _ = sender.try_send(result);
+            }));
+            self.shared.wake.notify_one();
+        }
+        receiver.recv().await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// The moment, as the queue wants it.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        stamp(self.clock.stamp())
+    }
+
+    /// What the queue holds now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.shared.orders().view.clone()
+    }
+
+    /// Resolves when the view has changed since the last call. One listener at a time.
+    pub async fn changed(&self) {
+        if self.changed.recv().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Asks the thread to append what is in the ring, close the queue and end.
+    pub fn stop(&self) {
+        self.shared.orders().stop = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    options: Options,
+    clock: clock::Clock,
+    queue: Option<Queue>,
+    upkeep_failing: bool,
+    /// When the disk is asked again, and how long the wait before was.
+    retry: Option<(Instant, Duration)>,
+    upkeep_due: Instant,
+}
+
+enum Task {
+    Append(Vec<Waiting>),
+    Job(Job),
+    Reopen,
+    Upkeep,
+    Stop,
+}
+
+impl Worker {
+    fn run(mut self, first: Option<(Queue, OpenReport)>) -> Stopped {
+        match first {
+            Some((queue, report)) => self.opened(queue, &report),
+            None => self.refused(),
+        }
+        loop {
+            let done = match self.next() {
+                Task::Append(samples) => self.append(samples),
+                Task::Job(job) => {
+                    job(self.queue.as_mut());
+                    Ok(())
+                }
+                Task::Reopen => self.reopen(),
+                Task::Upkeep => self.upkeep(),
+                Task::Stop => return self.close(),
+            };
+            match done {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => {
+                    self.refused();
+                    let wait = self.retry.map_or(Duration::ZERO, |(_, wait)| wait);
+                    // The first refusal and then each doubling, until the longest wait is reached.
+                    if wait < RETRY.1 {
+                        tracing::error!(error = %chain(&error), retry_in = ?wait, "the queue's disk refuses, samples are kept in memory meanwhile");
+                    }
+                }
+                Err(error) => return Stopped::Fatal(error),
+            }
+            self.publish();
+        }
+    }
+
+    /// Blocks until there is something to do. Appends come before jobs, unless the disk has just
+    /// refused one.
+    fn next(&mut self) -> Task {
+        let mut orders = self.shared.orders();
+        loop {
+            let now = Instant::now();
+            let refusing = self.retry.is_some_and(|(at, _)| now < at);
+            if !refusing {
+                if self.queue.is_none() && !orders.stop {
+                    return Task::Reopen;
+                }
+                if self.queue.is_some() && !orders.ring.is_empty() {
+                    let count = orders.ring.len().min(APPEND_AT_ONCE);
+                    return Task::Append(orders.ring.drain(..count).collect());
+                }
+            }
+            if let Some(job) = orders.jobs.pop_front() {
+                return Task::Job(job);
+            }
+            if orders.stop {
+                return Task::Stop;
+            }
+            if now >= self.upkeep_due {
+                return Task::Upkeep;
+            }
+            let due = self.retry.map_or(self.upkeep_due, |(at, _)| {
+                if refusing { at.min(self.upkeep_due) } else { self.upkeep_due }
+            });
+            orders = self
+                .shared
+                .wake
+                .wait_timeout(orders, due.saturating_duration_since(now))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn append(&mut self, samples: Vec<Waiting>) -> Result<(), Error> {
+        let Some(queue) = self.queue.as_mut() else { return Ok(()) };
+        let records: Vec<_> =
+            samples.iter().map(|s| NewRecord { stamp: s.stamp, payload: &s.payload }).collect();
+        match queue.append(&records) {
+            Ok(numbers) => {
+                tracing::debug!(from = numbers.start(), to = numbers.end(), "appended");
+                if self.retry.take().is_some() {
+                    tracing::info!("the queue's disk takes samples again");
+                }
+                self.upkeep()
+            }
+            Err(error) => {
+                let mut orders = self.shared.orders();
+                for sample in samples.into_iter().rev() {
+                    orders.ring.push_front(sample);
+                }
+                drop(orders);
+                Err(error)
+            }
+        }
+    }
+
+    fn upkeep(&mut self) -> Result<(), Error> {
+        self.upkeep_due = Instant::now() + UPKEEP;
+        let Some(queue) = self.queue.as_mut() else { return Ok(()) };
+        let done = match queue.maintain(stamp(self.clock.stamp())) {
+            Ok(done) => done,
+            // Upkeep that has to wait is no reason to hold samples back.
+            Err(error) if error.is_retryable() => {
+                if !std::mem::replace(&mut self.upkeep_failing, true) {
+                    tracing::error!(error = %chain(&error), "the queue's upkeep fails, it is tried again");
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if std::mem::replace(&mut self.upkeep_failing, false) {
+            tracing::info!("the queue's upkeep works again");
+        }
+        for lost in &done.evicted {
+            tracing::warn!(
+                from = lost.start(),
+                to = lost.end(),
+                "queue_max_bytes reached, the oldest samples were given up"
+            );
+        }
+        for path in &done.quarantined {
+            tracing::error!(path = %path.display(), "part of the queue is damaged and was set aside");
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        let (queue, report) =
+            Queue::open(&self.dir, self.options.clone(), stamp(self.clock.stamp()))?;
+        tracing::info!("queue opened");
+        self.opened(queue, &report);
+        Ok(())
+    }
+
+    fn opened(&mut self, queue: Queue, report: &OpenReport) {
+        for path in &report.quarantined {
+            tracing::error!(path = %path.display(), "part of the queue is damaged and was set aside");
+        }
+        for lost in &report.missing {
+            tracing::error!(
+                from = lost.start(),
+                to = lost.end(),
+                "samples are missing from the queue"
+            );
+        }
+        for path in
+            report.removed_snapshots.iter().chain(&report.moved_aside).chain(&report.rebuilt)
+        {
+            tracing::info!(path = %path.display(), "left by a crash, mended");
+        }
+        self.queue = Some(queue);
+        self.retry = None;
+        self.publish();
+    }
+
+    fn refused(&mut self) {
+        let wait = self.retry.map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
+        self.retry = Some((Instant::now() + wait, wait));
+    }
+
+    /// Shows the new figures, and wakes the listener.
+    fn publish(&self) {
+        let stats = self.queue.as_ref().map(Queue::stats);
+        let mut orders = self.shared.orders();
+        orders.view.stats = stats;
+        orders.view.in_memory = orders.ring.len();
+        drop(orders);
+        // Full means that the listener has yet to look: it will see this as well.
+        let _ = self.shared.changed.try_send(());
+    }
+
+    /// One last try for what is in the ring, and a clean end.
+    fn close(mut self) -> Stopped {
+        let rest: Vec<_> = self.shared.orders().ring.drain(..).collect();
+        let count = rest.len();
+        let appended = if rest.is_empty() { Ok(()) } else { self.append(rest) };
+        if let Err(error) = &appended {
+            tracing::error!(samples = count, error = %chain(error), "samples in memory could not be saved");
+        }
+        match (appended, self.queue.take().map_or(Ok(()), Queue::close)) {
+            (Ok(()), Ok(())) => Stopped::Cleanly,
+            (Err(error), _) | (_, Err(error)) => Stopped::Unclean(error),
+        }
+    }
+}
+
+/// A moment, as the queue wants it.
+#[must_use]
+pub fn stamp(stamp: clock::Stamp) -> Stamp {
+    Stamp { wall_ms: stamp.wall_ms, boot_ms: stamp.boot_ms, boot_id: stamp.boot_id }
+}
+
+/// An error and its causes in one line, for the log.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

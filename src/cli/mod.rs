@@ -7,6 +7,9 @@
 
 pub mod args;
 pub mod check;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod run;
 pub mod sample;
 
 use std::error::Error;
@@ -178,14 +181,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Check(args) => check::run(args, context),
-        // Command::Run(args) => run::run(args, context),
-        // Command::Sample(args) => sample::run(args, context),
-        // Command::Dump(args) => dump::run(args, context),
-        // #[cfg(feature = "demo")]
-        // Command::Demo(args) => demo::run(args, context),
-        Command::Run(_) | Command::Sample(_) | Command::Dump(_) => Err(absent()),
+        Command::Run(args) => run::run(args, context),
+        Command::Sample(args) => sample::run(args, context),
         #[cfg(feature = "demo")]
-        Command::Demo(_) => Err(absent()),
+        Command::Demo(args) => demo::run(args, context),
+        Command::Dump(_) => Err(absent()),
     }
 }
 

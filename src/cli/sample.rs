@@ -3,13 +3,16 @@
 //! Invariant: it reads, and writes to its output alone: no data directory, no queue, no daemon
 //! and no configuration file is needed or touched.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::args::SampleArgs;
+use super::{CliError, Context, Exit};
 use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::config::Need;
 use crate::sample::Sample;
 
 /// Why no sample was printed.
@@ -22,6 +25,22 @@ pub enum TakeError {
     /// ([`std::io::ErrorKind::BrokenPipe`]) is no fault: end quietly.
     #[error("cannot write the sample to the output")]
     Write(#[source] std::io::Error),
+}
+
+/// The command: prints one sample to stdout, on several lines when that is a terminal.
+///
+/// # Errors
+/// Exit code 3 for a configuration that is there and wrong, 1 when nothing can be printed.
+pub fn run(_args: &SampleArgs, context: &Context) -> Result<(), CliError> {
+    let config = context.load(Need::Nothing)?.config;
+    let mut out = std::io::stdout().lock();
+    let pretty = out.is_terminal();
+    take_and_print(&config.identifier, &config.disk_path, pretty, &mut out).map_err(|error| {
+        match error {
+            TakeError::Write(error) => CliError::of_output(&error),
+            TakeError::Encode(_) => CliError::from_error(Exit::Failed, &error),
+        }
+    })
 }
 
 /// The telemetry object of the protocol's section 6 without what only the queue gives: `seq`,

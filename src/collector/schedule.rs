@@ -24,6 +24,8 @@
 
 use std::time::Duration;
 
+use crate::jitter;
+
 /// Shorter intervals count as this one, so that no caller's mistake makes a busy loop. (The
 /// configuration allows 1 s to 1 h.)
 pub const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -124,9 +126,7 @@ impl Schedule {
 
     /// The position of a schedule whose first sample is taken at `start`.
     fn slots_from(&self, start: u64) -> Position {
-        let share = u128::from(spread(self.seed)) * u128::from(self.interval);
-        // The upper half of a product of two u64 is a u64.
-        let jitter = u64::try_from(share >> 64).unwrap_or(0);
+        let jitter = clock(jitter::uniform(Duration::from_nanos(self.interval), self.seed));
         let phase = (self.interval / 2).saturating_add(jitter);
         Position { last: start, next: start.saturating_add(phase) }
     }
@@ -142,14 +142,6 @@ fn clock(time: Duration) -> u64 {
 
 fn nanoseconds(interval: Duration) -> u64 {
     clock(interval.max(MIN_INTERVAL))
-}
-
-/// SplitMix64's finaliser: neighbouring seeds end up far apart.
-fn spread(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -45,10 +45,6 @@ pub use sources::{DiskFiles, FileText, Files, Flags, Sources};
 /// The commented configuration file that is shipped: every key with its default.
 pub const EXAMPLE: &str = include_str!("../../deploy/config.toml");
 
-/// The Monitor calls a server offline after this time without telemetry
-/// (docs/PROTOCOL.md 8); a longer interval or cap draws a warning.
-pub const OFFLINE_THRESHOLD: Duration = Duration::from_secs(7 * 60);
-
 /// The whole configuration, parsed and checked. Immutable; shared as `Arc<Config>`.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -3,7 +3,8 @@
 use super::error::{ConfigError, Problem, Warning};
 use super::keys::Key;
 use super::load::Loader;
-use super::{Config, Credential, OFFLINE_THRESHOLD, Transport, endpoint};
+use super::{Config, Credential, Transport, endpoint};
+use crate::protocol::OFFLINE_THRESHOLD;
 
 impl Loader<'_> {
     pub(super) fn check_rules(&mut self, config: &Config) {

@@ -15,9 +15,8 @@ use serde_json::Value;
 
 use super::pem;
 use super::pin::Fingerprint;
+use crate::protocol::{Capabilities, MAX_ANSWER};
 
-/// Bytes a key document may have (docs/PROTOCOL.md 2).
-pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 /// Bits the key must have at least (docs/PROTOCOL.md 2).
 const MIN_BITS: usize = 2048;
 /// Bits the key may have at most (docs/PROTOCOL.md 2).
@@ -26,17 +25,6 @@ const MAX_BITS: usize = 4096;
 const MAX_QUOTE: usize = 40;
 /// JSON keys that may hold the PEM, in the order they are looked at (docs/PROTOCOL.md 2).
 const PEM_KEYS: [&str; 3] = ["public_key_pem", "public_key", "key"];
-
-/// Extensions the Monitor offers (docs/PROTOCOL.md 7).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// It confirms samples over the WebSocket by `ack`.
-    pub ack: bool,
-    /// It hands out resume tokens.
-    pub resume: bool,
-    /// It takes several samples in one heartbeat.
-    pub batch: bool,
-}
 
 /// A key document that was understood and accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +43,7 @@ pub struct KeyDocument {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Larger than allowed.
-    #[error("the key document has {found} bytes; at most {MAX_DOCUMENT_BYTES} are read")]
+    #[error("the key document has {found} bytes; at most {MAX_ANSWER} are read")]
     TooLarge {
         /// Bytes it has.
         found: usize,
@@ -172,7 +160,7 @@ impl KeyDocument {
     /// # Errors
     /// [`KeyError`] says what was found and what is expected.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyError> {
-        if bytes.len() > MAX_DOCUMENT_BYTES {
+        if bytes.len() > MAX_ANSWER {
             return Err(KeyError::TooLarge { found: bytes.len() });
         }
         let text = std::str::from_utf8(bytes).map_err(|source| KeyError::NotText { source })?;
@@ -263,13 +251,8 @@ fn checked(modulus: BigUint, exponent: BigUint) -> Result<RsaPublicKey, KeyError
 }
 
 fn capabilities(value: Option<&Value>) -> Capabilities {
-    let offered: Vec<&str> =
-        value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    Capabilities {
-        ack: offered.contains(&"ack"),
-        resume: offered.contains(&"resume"),
-        batch: offered.contains(&"batch"),
-    }
+    let offered = value.and_then(Value::as_array).into_iter().flatten();
+    Capabilities::from_names(offered.filter_map(Value::as_str))
 }
 
 fn type_name(value: &Value) -> &'static str {

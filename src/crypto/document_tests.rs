@@ -84,7 +84,7 @@ fn everything_else_is_refused_with_a_reason() {
         (Vec::new(), "empty"),
         (b"\xef\xbb\xbf \n".to_vec(), "empty"),
         (vec![0xff, 0xfe], "not text"),
-        (vec![b' '; MAX_DOCUMENT_BYTES + 1], "65537 bytes"),
+        (vec![b' '; MAX_ANSWER + 1], "65537 bytes"),
         (b"<!DOCTYPE html>\n<title>Please log in to our network".to_vec(), "<!DOCTYPE html>"),
         (b"\x1b[31mred".to_vec(), "\\u{1b}[31mred"),
         (format!("\"{}\"", good.replace('\n', "\\n")).into_bytes(), "begins with"),

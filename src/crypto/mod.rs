@@ -15,7 +15,7 @@ mod pin;
 mod proof;
 mod timestamp;
 
-pub use document::{Capabilities, KeyDocument, KeyError, MAX_DOCUMENT_BYTES};
+pub use document::{KeyDocument, KeyError};
 pub use pin::{Fingerprint, FingerprintError, Verdict, judge};
 pub use proof::{
     Credential, ProofError, check_identifier, proof_bytes, prove, room_for_identifier,

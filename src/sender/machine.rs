@@ -22,8 +22,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::backoff::{Backoff, uniform};
+use super::backoff::Backoff;
 use super::classify::Outcome;
+use crate::jitter::uniform;
 use crate::protocol::{
     BATCH_BYTES, BATCH_ENVELOPE, BATCH_RECORDS, Capabilities, KEY_REFETCH_INTERVAL,
     REFUSED_IN_A_ROW, Rejection, TRIES_OF_A_REFUSED_SAMPLE,

@@ -11,13 +11,9 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use super::proxy::Proxy;
-
-/// Path of the key document below the base (docs/PROTOCOL.md 1).
-const KEY_PATH: &str = "monitor/public/server-public-key";
-/// Path of the heartbeat below the base (docs/PROTOCOL.md 1).
-const HEARTBEAT_PATH: &str = "monitor/server/heartbeat";
-/// Path of the WebSocket below the base (docs/PROTOCOL.md 1).
-const WEBSOCKET_PATH: &str = "monitor/server/ws";
+use crate::protocol::{
+    CONNECT_DEADLINE, HEARTBEAT_PATH, KEY_PATH, REQUEST_DEADLINE, WEBSOCKET_PATH,
+};
 
 /// Time allowed for what the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +30,7 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self {
-            dial: Duration::from_secs(10),
-            request: Duration::from_secs(15),
-            idle: Duration::from_secs(50),
-        }
+        Self { dial: CONNECT_DEADLINE, request: REQUEST_DEADLINE, idle: Duration::from_secs(50) }
     }
 }
 

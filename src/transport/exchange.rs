@@ -4,7 +4,7 @@
 //! Invariants:
 //! - An exchange ends within the request deadline, dialling and the second try included.
 //! - An answer costs bounded memory: [`MAX_HEADERS`] and [`MAX_HEAD_BYTES`] for its head,
-//!   [`MAX_ANSWER_BYTES`] for its body.
+//!   [`MAX_ANSWER`] for its body.
 //! - At most one connection lies idle. It is kept only after an exchange that was read to its
 //!   end, and dropped with whatever it still carries otherwise. A connection's task ends with it.
 //! - A request is sent a second time only when it went over a kept connection that died before
@@ -31,14 +31,13 @@ use super::dialer::{Dialer, Progress, Stream};
 use super::endpoint::Deadlines;
 use super::error::{AnswerPart, Phase, TlsFault, TransportError};
 use super::tls;
+use crate::protocol::MAX_ANSWER;
 use crate::runtime::{self, TaskGuard};
 
 /// Header lines an answer may have.
 pub(super) const MAX_HEADERS: usize = 100;
 /// Bytes an answer's head may take.
 pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Bytes of an answer's body that are read (docs/PROTOCOL.md 5).
-pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The codec's buffer; what a peer can make it hold at once.
 const BUFFER_BYTES: usize = 32 * 1024;
 
@@ -191,10 +190,10 @@ impl Client {
         let too_large = || TransportError::TooLarge {
             target: self.dialer.target().to_string(),
             part: AnswerPart::Body,
-            limit: MAX_ANSWER_BYTES,
+            limit: MAX_ANSWER,
         };
         let declared = body.size_hint().exact().unwrap_or(0);
-        if head.status.is_success() && declared > MAX_ANSWER_BYTES as u64 {
+        if head.status.is_success() && declared > MAX_ANSWER as u64 {
             return Err(too_large());
         }
         let mut read = Vec::new();
@@ -203,7 +202,7 @@ impl Client {
             let frame = frame.map_err(|error| self.failed(error, Phase::Body))?;
             // Trailers say nothing we want to know.
             let Ok(data) = frame.into_data() else { continue };
-            let room = MAX_ANSWER_BYTES.saturating_sub(read.len());
+            let room = MAX_ANSWER.saturating_sub(read.len());
             read.extend_from_slice(data.get(..room).unwrap_or(&data));
             if data.len() > room {
                 if head.status.is_success() {

@@ -19,7 +19,6 @@ use http_client::{Config, HttpClient, async_trait};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::date::parse_http_date;
 use super::dialer::Dialer;
 use super::endpoint::Endpoint;
 use super::error::TransportError;
@@ -33,7 +32,7 @@ pub struct Answer {
     pub status: u16,
     /// The body, at most 64 KiB; cut there when there is more and the status is not 2xx.
     pub body: Vec<u8>,
-    /// `Retry-After` as it stands: seconds or a date (see [`parse_http_date`]).
+    /// `Retry-After` as it stands: seconds or a date .
     pub retry_after: Option<String>,
     /// The sender's clock, from `Date`; `None` when the answer comes from a cache (`Age` over 0).
     pub date: Option<SystemTime>,
@@ -120,7 +119,9 @@ impl HttpTransport {
         Ok(Answer {
             status: seen.map_or_else(|| u16::from(response.status()), |seen| seen.status),
             retry_after: header("retry-after").map(str::to_owned),
-            date: header("date").filter(|_| fresh).and_then(parse_http_date),
+            date: header("date")
+                .filter(|_| fresh)
+                .and_then(|date| httpdate::parse_http_date(date).ok()),
             location: header("location").map(str::to_owned),
             resent: seen.is_some_and(|seen| seen.resent),
             body,

@@ -4,7 +4,6 @@
 //! HTTP calls of the protocol go over it ([`HttpTransport`]). What an answer means is not decided
 //! here: every status is an [`Answer`], and only what is no answer is a [`TransportError`].
 
-mod date;
 mod dialer;
 mod endpoint;
 mod error;
@@ -15,11 +14,10 @@ mod resolve;
 mod tls;
 mod tunnel;
 
-pub use date::parse_http_date;
 pub use dialer::{Dialer, Stream};
 pub use endpoint::{Deadlines, Endpoint, EndpointError, Target};
 pub use error::{
     AnchorFault, AnswerPart, Cause, Phase, ProxyFault, TlsFault, TransportError, Tried,
 };
 pub use http::{Answer, HttpTransport};
-pub use proxy::{Proxy, ProxyError, ProxySettingFault};
+pub use proxy::Proxy;

@@ -9,8 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harborforge_connector::runtime::block_on;
 use harborforge_connector::transport::{
-    Answer, Deadlines, Endpoint, HttpTransport, Phase, Proxy, ProxyFault, TransportError,
+    Answer, Deadlines, Endpoint, HttpTransport, Phase, Proxy, ProxyFault, Target, TransportError,
 };
+use secrecy::SecretString;
+use url::Host;
 
 use crate::server::{HURRIED, PATIENT, Server, hold, read_request, refusing};
 use crate::tls::{self, Authority};
@@ -29,8 +31,19 @@ fn tunnelling(target: SocketAddr, answer: &'static str) -> (Server, mpsc::Receiv
     (server, requests)
 }
 
-fn through(proxy: &str, endpoint: Endpoint) -> Result<Answer, TransportError> {
-    let endpoint = endpoint.with_proxy(Some(Proxy::parse(proxy).unwrap()));
+fn through(proxy: SocketAddr, endpoint: Endpoint) -> Result<Answer, TransportError> {
+    through_as(proxy, None, endpoint)
+}
+
+fn through_as(
+    proxy: SocketAddr,
+    credentials: Option<(&str, &str)>,
+    endpoint: Endpoint,
+) -> Result<Answer, TransportError> {
+    let target = Target { host: Host::parse(&proxy.ip().to_string()).unwrap(), port: proxy.port() };
+    let credentials = credentials.map(|(user, word)| (user, SecretString::from(word)));
+    let credentials = credentials.as_ref().map(|(user, word)| (*user, word));
+    let endpoint = endpoint.with_proxy(Some(Proxy::new(target, credentials)));
     block_on(HttpTransport::new(endpoint).unwrap().key_document())
 }
 
@@ -44,7 +57,7 @@ fn plain_http_goes_through_a_tunnel_too() {
     let monitor = Server::answering(tls::OK);
     let (proxy, asked) =
         tunnelling(monitor.address, "HTTP/1.1 200 Connection established\r\nvia: x\r\n\r\n");
-    let answer = through(&format!("http://{}", proxy.address), plain()).unwrap();
+    let answer = through(proxy.address, plain()).unwrap();
     assert_eq!(answer.body, b"true");
     assert_eq!(
         asked.recv().unwrap(),
@@ -62,7 +75,7 @@ fn tls_is_spoken_with_the_monitor_not_with_the_proxy() {
         .unwrap()
         .with_deadlines(PATIENT)
         .with_ca_file(Some(ca.path().to_path_buf()));
-    let answer = through(&format!("http://us:p%40ss@{}", proxy.address), endpoint).unwrap();
+    let answer = through_as(proxy.address, Some(("us", "p@ss")), endpoint).unwrap();
     assert_eq!(answer.body, b"true");
     let asked = asked.recv().unwrap();
     assert!(asked.starts_with("CONNECT localhost:443 HTTP/1.1\r\n"), "{asked}");
@@ -83,7 +96,7 @@ fn a_refusal_names_proxy_and_status() {
         ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ProxyFault::NotHttp, "HTTP proxy"),
     ] {
         let proxy = Server::answering(answer);
-        let error = through(&format!("us:geheim@{}", proxy.address), plain()).unwrap_err();
+        let error = through_as(proxy.address, Some(("us", "geheim")), plain()).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(words) && text.contains("monitor.invalid:8080"), "{text}");
         assert!(text.contains(&proxy.address.to_string()), "{text}");
@@ -98,14 +111,14 @@ fn a_refusal_names_proxy_and_status() {
 fn a_proxy_that_hangs_ends_at_the_dial_deadline() {
     let proxy = Server::once(hold);
     let deadlines = Deadlines { dial: HURRIED.dial, ..PATIENT };
-    let error = through(&proxy.address.to_string(), plain().with_deadlines(deadlines)).unwrap_err();
+    let error = through(proxy.address, plain().with_deadlines(deadlines)).unwrap_err();
     assert!(matches!(error, TransportError::Timeout { phase: Phase::Proxy, .. }), "{error:?}");
 }
 
 #[test]
 fn a_proxy_that_is_not_there_is_the_one_named() {
     let (address, _hold) = refusing();
-    let error = through(&address.to_string(), plain()).unwrap_err();
+    let error = through(address, plain()).unwrap_err();
     let TransportError::Connect { target, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*target, address.to_string());
 }

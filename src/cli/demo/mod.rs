@@ -1,0 +1,284 @@
+//! `demo`: the whole thing on one machine, with nothing to configure.
+//!
+//! A Monitor inside this process, the real daemon as a child process on a temporary directory;
+//! then the Monitor goes away, the daemon is killed with SIGKILL and started again, the Monitor
+//! comes back, and in the end the Monitor's books are compared with the queue's.
+//!
+//! Invariants: success means that every number the queue ever gave out was accepted by the
+//! Monitor, and nothing else; nothing is left behind, neither a process nor a file, however the
+//! demo ends.
+
+mod child;
+mod screen;
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::FutureExt as _;
+use futures_util::select_biased;
+use harborforge_monitor::{Capability, Monitor, Options};
+use harborforge_storage::Queue;
+
+use self::child::Child;
+use self::screen::{Screen, Verdict};
+use super::args::DemoArgs;
+use super::{CliError, Context, Exit};
+use crate::collector::clock;
+use crate::runtime::{self, Clock, channel};
+use crate::signals::{self, Signal};
+use crate::store;
+
+/// What happens when, in seconds since the start.
+const SCRIPT: [(u64, Scene); 5] = [
+    (6, Scene::MonitorDown),
+    (12, Scene::DaemonKilled),
+    (14, Scene::DaemonBack),
+    (20, Scene::MonitorBack),
+    (26, Scene::Curtain),
+];
+
+/// How long the end waits for the queue to run empty.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    MonitorDown,
+    DaemonKilled,
+    DaemonBack,
+    MonitorBack,
+    Curtain,
+}
+
+impl Scene {
+    fn title(self) -> &'static str {
+        match self {
+            Self::MonitorDown => "the Monitor goes down: samples wait in the queue on disk",
+            Self::DaemonKilled => "kill -9: the daemon dies in the middle of the outage",
+            Self::DaemonBack => "the daemon starts again and finds its queue",
+            Self::MonitorBack => "the Monitor comes back: the backlog goes out, oldest first",
+            Self::Curtain => "sampling ends (a reload), and the books are compared",
+        }
+    }
+}
+
+/// Why the demo did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A file, a process or a signal handler was refused.
+    #[error("the demo cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The embedded Monitor does not work.
+    #[error("the embedded Monitor does not work")]
+    Monitor(#[from] harborforge_monitor::Error),
+    /// The daemon ended by itself.
+    #[error("the daemon ended by itself ({status}); its last words:\n{words}")]
+    Ended {
+        /// How.
+        status: String,
+        /// Its last log lines.
+        words: String,
+    },
+    /// The queue cannot be read afterwards.
+    #[error("the demo's queue cannot be read afterwards")]
+    Queue(#[from] harborforge_storage::Error),
+    /// The books do not agree.
+    #[error(
+        "not every sample was accepted exactly once in effect: this is a fault, please report it with the table above"
+    )]
+    Lost,
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> DemoError {
+    move |source| DemoError::System { what, source }
+}
+
+/// Plays the demo and prints it to `out`.
+///
+/// # Errors
+/// See [`DemoError`].
+pub fn play(out: &mut dyn io::Write) -> Result<(), DemoError> {
+    runtime::start();
+    runtime::block_on(async {
+        let signals = signals::listen().map_err(system("listen for signals"))?;
+        let dir = tempfile::Builder::new()
+            .prefix("harborforge-demo-")
+            .tempdir()
+            .map_err(system("make a temporary directory"))?;
+        let options = Options { capabilities: [Capability::Batch].into(), ..Options::default() };
+        let monitor = Monitor::start(options).await?;
+        let mut screen = Screen::new(out);
+        let stage = Stage {
+            dir: dir.path(),
+            monitor,
+            signals,
+            clock: Clock::start(),
+            monitor_up: true,
+            next_second: 0,
+        };
+        stage.play(&mut screen).await
+    })
+}
+
+struct Stage<'a> {
+    dir: &'a Path,
+    monitor: Monitor,
+    signals: channel::Receiver<Signal>,
+    clock: Clock,
+    monitor_up: bool,
+    next_second: u64,
+}
+
+impl Stage<'_> {
+    async fn play(mut self, screen: &mut Screen<'_>) -> Result<(), DemoError> {
+        let data_dir = self.dir.join("data");
+        let config = self.write_config("1s")?;
+        screen.opening(&self.monitor.url(), self.dir);
+        let mut child = Child::start(&config)?;
+        for (second, scene) in SCRIPT {
+            self.watch_until(second, &mut child, screen).await?;
+            screen.scene(scene.title());
+            match scene {
+                Scene::MonitorDown => {
+                    self.monitor.pause().await;
+                    self.monitor_up = false;
+                }
+                Scene::DaemonKilled => child.kill()?,
+                Scene::DaemonBack => child = child.start_again(&config)?,
+                Scene::MonitorBack => {
+                    self.monitor.resume().await?;
+                    self.monitor_up = true;
+                }
+                Scene::Curtain => {
+                    self.write_config("1h")?;
+                    child.reload()?;
+                }
+            }
+        }
+        self.drain(&mut child, screen).await?;
+        child.stop(PATIENCE).await?;
+        self.compare(&data_dir, screen)
+    }
+
+    /// Shows each second until `second`.
+    async fn watch_until(
+        &mut self,
+        second: u64,
+        child: &mut Child,
+        screen: &mut Screen<'_>,
+    ) -> Result<(), DemoError> {
+        while self.next_second < second {
+            let at = Duration::from_secs(self.next_second + 1);
+            self.rest(at.saturating_sub(self.clock.mono())).await?;
+            self.next_second += 1;
+            child.check()?;
+            screen.second(
+                self.next_second,
+                self.monitor_up,
+                child.runs(),
+                child.appended(),
+                self.monitor.counts().unique,
+            );
+        }
+        Ok(())
+    }
+
+    async fn rest(&self, duration: Duration) -> Result<(), DemoError> {
+        let mut rest = Box::pin(runtime::sleep(duration).fuse());
+        loop {
+            select_biased! {
+                signal = self.signals.recv().fuse() => match signal {
+                    Ok(Signal::Stop) | Err(_) => return Err(DemoError::Interrupted),
+                    Ok(Signal::Reload | Signal::TryNow) => {}
+                },
+                () = rest => return Ok(()),
+            }
+        }
+    }
+
+    /// Goes on until the Monitor has everything, or patience ends.
+    async fn drain(&mut self, child: &mut Child, screen: &mut Screen<'_>) -> Result<(), DemoError> {
+        // One second more for a sample that was being taken when the reload came.
+        let earliest = self.next_second + 2;
+        let latest = earliest + PATIENCE.as_secs();
+        while self.next_second < latest {
+            self.watch_until(self.next_second + 1, child, screen).await?;
+            let drained = self.monitor.counts().unique >= child.appended();
+            if drained && self.next_second >= earliest {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&self, data_dir: &Path, screen: &mut Screen<'_>) -> Result<(), DemoError> {
+        let clock = store::stamp(clock::Clock::new().stamp());
+        let (queue, _) = Queue::open(data_dir, harborforge_storage::Options::default(), clock)?;
+        let stats = queue.stats();
+        let sampled = stats.next_seq - 1;
+        let counts = self.monitor.counts();
+        let missing =
+            self.monitor.journal(|books| (1..=sampled).filter(|seq| !books.has_seq(*seq)).count());
+        let verdict = Verdict {
+            sampled,
+            delivered: counts.unique,
+            duplicates: counts.duplicates,
+            gaps: queue.gaps().len() as u64,
+            lost: missing as u64,
+        };
+        queue.close()?;
+        screen.verdict(&verdict);
+        if verdict.holds() { Ok(()) } else { Err(DemoError::Lost) }
+    }
+
+    fn write_config(&self, interval: &str) -> Result<std::path::PathBuf, DemoError> {
+        let path = self.dir.join("config.toml");
+        let challenge = match interval {
+            // The same challenge for the whole of the demo: it is bound by its first proof.
+            "1s" => self.monitor.issue_challenge(),
+            _ => child::challenge_in(&path)?,
+        };
+        let text = format!(
+            "backend_url = {url:?}\n\
+             identifier = \"demo\"\n\
+             challenge_uuid = {challenge:?}\n\
+             report_interval = {interval:?}\n\
+             backoff_cap = \"2s\"\n\
+             data_dir = {data:?}\n\
+             control_socket = {socket:?}\n\
+             log_level = \"harborforge_connector=debug\"\n\
+             log_format = \"json\"\n",
+            url = self.monitor.url(),
+            data = self.dir.join("data"),
+            socket = self.dir.join("control.sock"),
+        );
+        child::write_private(&path, &text).map_err(system("write its configuration"))?;
+        Ok(path)
+    }
+}
+
+/// The command: plays the demo on stdout.
+///
+/// # Errors
+/// Exit code 130 for Ctrl-C, 1 for the rest.
+pub fn run(_args: &DemoArgs, _context: &Context) -> Result<(), CliError> {
+    play(&mut io::stdout().lock()).map_err(|error| {
+        let exit = match error {
+            DemoError::Interrupted => Exit::Interrupted,
+            DemoError::System { .. }
+            | DemoError::Monitor(_)
+            | DemoError::Ended { .. }
+            | DemoError::Queue(_)
+            | DemoError::Lost => Exit::Failed,
+        };
+        CliError::from_error(exit, &error)
+    })
+}

@@ -1,0 +1,35 @@
+//! `run`: the daemon, in the foreground.
+
+use super::args::RunArgs;
+use super::{CliError, Context, Exit};
+use crate::config::{Need, Sources, load};
+use crate::daemon::{self, DaemonError};
+use crate::store::StartError;
+
+/// Runs the daemon until a signal stops it.
+///
+/// # Errors
+/// Exit code 3 for the configuration, 4 for the queue as far as the interface names it, 1 for
+/// the rest.
+pub fn run(_args: &RunArgs, context: &Context) -> Result<(), CliError> {
+    let loaded = context.load(Need::Backend)?;
+    let log = context.start_logging(&loaded)?;
+    let flags = context.flags.clone();
+    let reload = Box::new(move || load(&Sources::of_process(flags.clone()), Need::Backend));
+    daemon::run(loaded, reload, &log)
+        .map_err(|error| CliError::from_error(exit_code(&error), &error))
+}
+
+/// The supervisor restarts what ends with 1 or 4 and gives up on 2 and 3.
+fn exit_code(error: &DaemonError) -> Exit {
+    match error {
+        DaemonError::Store(StartError::Queue(_))
+        | DaemonError::Queue(_)
+        | DaemonError::Panicked => Exit::Storage,
+        DaemonError::Link(_) => Exit::Config,
+        DaemonError::DataDir { .. }
+        | DaemonError::Store(StartError::Thread(_))
+        | DaemonError::System { .. }
+        | DaemonError::Unclean(_) => Exit::Failed,
+    }
+}

@@ -1,0 +1,97 @@
+//! The thread that takes samples.
+//!
+//! Invariants: sampling keeps its own schedule and waits for nobody, neither the network nor the
+//! sender nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::collector::clock::{Clock, since_boot};
+use crate::collector::schedule::{Decision, Schedule};
+use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::store::{Store, chain};
+
+enum Order {
+    Reconfigure { interval: Duration, settings: Settings },
+    Stop,
+}
+
+/// The running thread. Dropping it stops sampling.
+pub struct Sampler {
+    orders: mpsc::Sender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts sampling into the queue: the first sample at once.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(
+    interval: Duration,
+    settings: Settings,
+    clock: Clock,
+    jitter_seed: u64,
+    store: Store,
+) -> std::io::Result<Sampler> {
+    let (sender, orders) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("hf-sampler".to_owned()).spawn(move || {
+        let collector = SystemCollector::new(settings);
+        run(collector, Schedule::new(interval, jitter_seed), clock, &store, &orders);
+    })?;
+    Ok(Sampler { orders: sender, thread: Some(thread) })
+}
+
+impl Sampler {
+    /// Takes up a reloaded configuration.
+    pub fn reconfigure(&self, interval: Duration, settings: Settings) {
+        // The thread outlives every order but the last.
+        let _ = self.orders.send(Order::Reconfigure { interval, settings });
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        let _ = self.orders.send(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been told by its hook; stopping goes on.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    mut collector: SystemCollector,
+    mut schedule: Schedule,
+    clock: Clock,
+    store: &Store,
+    orders: &mpsc::Receiver<Order>,
+) {
+    let mut wait = collector.warm_up();
+    loop {
+        match orders.recv_timeout(wait) {
+            Ok(Order::Reconfigure { interval, settings }) => {
+                schedule.set_interval(since_boot(), interval);
+                collector.reconfigure(settings);
+            }
+            Ok(Order::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        wait = match schedule.poll(since_boot()) {
+            Decision::Wait(wait) => wait,
+            Decision::Due { skipped } => {
+                if skipped > 0 {
+                    tracing::info!(skipped, "the host slept or stalled, samples were skipped");
+                }
+                let stamp = clock.stamp();
+                match collector.collect(stamp.wall(), OpenClawView::default()).encode() {
+                    Ok(payload) => store.submit(stamp, payload),
+                    Err(error) => {
+                        tracing::error!(error = %chain(&error), "sample cannot be encoded");
+                    }
+                }
+                Duration::ZERO
+            }
+        };
+    }
+}

@@ -1,0 +1,350 @@
+//! Does what the machine says: the thin shell around [`super::machine`].
+//!
+//! Invariants: events are handled one at a time, and the commands of one event are carried out in
+//! order before the next is taken, so a sample is among the rejected before the cursor passes it;
+//! requests run as tasks of their own and come back as events, so nothing here waits for the
+//! network; only [`Command::Acknowledge`] and [`Command::Reject`] change the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, pending};
+use futures_util::select_biased;
+use harborforge_storage::{Confirmation, Limits, Set};
+
+use super::journal::{DeliveryLine, Journal};
+use super::link::{KeyFetched, Link};
+use super::machine::{
+    Answered, Attempt, Command, Event, Failure, FailureKind, Machine, Now, QueueView, Report,
+    Selection, Settings,
+};
+use crate::runtime::{self, Clock, channel};
+use crate::state::StateFile;
+use crate::store::{Store, StoreError, chain};
+
+/// Marks confirmations in the queue with the transport they came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfirmedBy {
+    /// The WebSocket.
+    Websocket = 1,
+    /// The heartbeat.
+    Http = 2,
+}
+
+/// Waits before an acknowledgement the disk refused is tried again.
+const RETRY_LOCAL: Duration = Duration::from_secs(5);
+
+/// What the daemon tells the sender.
+pub enum Order {
+    /// Send with this from now on.
+    Use {
+        /// Endpoint, identifier and credential.
+        link: Link,
+        /// Cadence and caps.
+        settings: Settings,
+        /// Whether it is another Monitor than before.
+        moved: bool,
+    },
+    /// Try now.
+    TryNow,
+    /// Start nothing more and end when nothing is under way.
+    Shutdown,
+}
+
+enum Done {
+    Key(Attempt, Result<KeyFetched, Failure>),
+    Answer(Attempt, Answered),
+}
+
+/// The sender: the machine and what it drives.
+pub struct Driver {
+    machine: Machine,
+    clock: Clock,
+    store: Store,
+    link: Arc<Link>,
+    state: StateFile,
+    journal: Journal,
+    rejected: u64,
+    wake: Option<Duration>,
+    done: (channel::Sender<Done>, channel::Receiver<Done>),
+    orders: channel::Receiver<Order>,
+}
+
+enum Next {
+    Event(Event),
+    Order(Order),
+    Done(Done),
+}
+
+impl Driver {
+    /// A sender that takes orders from `orders`.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        link: Link,
+        store: Store,
+        state: StateFile,
+        clock: Clock,
+        orders: channel::Receiver<Order>,
+    ) -> Self {
+        link.remember(state.get().key_fingerprint);
+        Self {
+            machine: Machine::new(settings),
+            clock,
+            store,
+            link: Arc::new(link),
+            state,
+            journal: Journal::default(),
+            rejected: 0,
+            wake: None,
+            // Never more than the one request under way.
+            done: channel::bounded(2),
+            orders,
+        }
+    }
+
+    /// Runs until [`Order::Shutdown`] is carried out, or whoever gives orders is gone.
+    pub async fn run(mut self) {
+        let mut next = Next::Event(Event::Queue(self.queue_view()));
+        loop {
+            let event = match next {
+                Next::Event(event) => event,
+                Next::Order(order) => self.obey(order),
+                Next::Done(done) => self.came_back(done),
+            };
+            let now = Now { mono: self.clock.mono(), wall: self.clock.wall() };
+            self.wake = None;
+            for command in self.machine.handle(now, event, runtime::seed()) {
+                if matches!(command, Command::Finished) {
+                    return;
+                }
+                self.carry_out(command).await;
+            }
+            next = self.wait().await;
+        }
+    }
+
+    async fn wait(&self) -> Next {
+        let wake = self.wake.map(|at| at.saturating_sub(self.clock.mono()));
+        let sleep = async {
+            match wake {
+                Some(wait) => runtime::sleep(wait).await,
+                None => pending().await,
+            }
+        };
+        select_biased! {
+            order = self.orders.recv().fuse() => Next::Order(order.unwrap_or(Order::Shutdown)),
+            done = self.done.1.recv().fuse() => {
+                done.map_or(Next::Event(Event::Shutdown), Next::Done)
+            }
+            () = self.store.changed().fuse() => Next::Event(Event::Queue(self.queue_view())),
+            () = sleep.fuse() => Next::Event(Event::Tick),
+        }
+    }
+
+    fn queue_view(&self) -> QueueView {
+        match self.store.view().stats {
+            Some(stats) if stats.pending.records > 0 => {
+                QueueView { head: stats.cursor + 1, next: stats.next_seq }
+            }
+            Some(stats) => QueueView { head: stats.next_seq, next: stats.next_seq },
+            // Not open yet: nothing can be read, so nothing is sent.
+            None => QueueView { head: 0, next: 0 },
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> Event {
+        match order {
+            Order::Use { link, settings, moved } => {
+                self.machine.handle(
+                    Now { mono: self.clock.mono(), wall: self.clock.wall() },
+                    Event::Settings(settings),
+                    runtime::seed(),
+                );
+                if moved {
+                    let saved = self.state.move_to(link.backend_url());
+                    self.saved(saved);
+                    link.remember(self.state.get().key_fingerprint);
+                } else {
+                    link.take_over(&self.link);
+                }
+                self.link = Arc::new(link);
+                if moved { Event::Endpoint } else { Event::Credentials }
+            }
+            Order::TryNow => Event::TryNow,
+            Order::Shutdown => Event::Shutdown,
+        }
+    }
+
+    fn saved(&self, saved: std::io::Result<()>) {
+        if let Err(error) = saved {
+            tracing::error!(%error, "state.json cannot be written, what it remembers is lost at a restart");
+        }
+    }
+
+    fn came_back(&mut self, done: Done) -> Event {
+        match done {
+            Done::Answer(attempt, result) => Event::Answer { attempt, result },
+            Done::Key(attempt, Err(failure)) => Event::Key { attempt, result: Err(failure) },
+            Done::Key(attempt, Ok(fetched)) => {
+                if let Some(before) = &fetched.replaces {
+                    tracing::warn!(
+                        before = %before, now = %fetched.fingerprint,
+                        "the Monitor's key has changed; set public_key_sha256 to accept one key only"
+                    );
+                }
+                let fingerprint = Some(fetched.fingerprint);
+                let saved = self.state.update(|state| state.key_fingerprint = fingerprint);
+                self.saved(saved);
+                tracing::debug!(key = %fetched.fingerprint, capabilities = ?fetched.capabilities, "key document fetched");
+                Event::Key { attempt, result: Ok(fetched.capabilities) }
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::WakeAt(at) => self.wake = Some(at),
+            Command::FetchKey { attempt } => {
+                let link = self.link.clone();
+                self.start(async move { Done::Key(attempt, link.fetch_key().await) });
+            }
+            Command::Post { attempt, selection } => {
+                let (link, store) = (self.link.clone(), self.store.clone());
+                self.start(
+                    async move { Done::Answer(attempt, post(&link, &store, selection).await) },
+                );
+            }
+            Command::Acknowledge { up_to } => self.acknowledge(up_to).await,
+            Command::Reject { seq, reason } => self.reject(seq, reason).await,
+            Command::Report(report) => self.report(report),
+            // Ends `run` before it gets here.
+            Command::Finished => {}
+        }
+    }
+
+    /// Runs a request as a task of its own; its end comes back through the channel.
+    fn start(&self, request: impl Future<Output = Done> + Send + 'static) {
+        let done = self.done.0.clone();
+        runtime::spawn(async move {
+            // Only a sender that has ended does not listen any more.
+            let _ = done.send(request.await).await;
+        });
+    }
+
+    async fn acknowledge(&self, up_to: u64) {
+        let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: ConfirmedBy::Http as u8 };
+        self.in_queue("acknowledge", move |queue| queue.acknowledge(up_to, at)).await;
+        tracing::debug!(up_to, transport = "http", "acknowledged");
+    }
+
+    async fn reject(&mut self, seq: u64, reason: String) {
+        self.rejected += 1;
+        if self.rejected < 10 || 10u64.checked_pow(self.rejected.ilog10()) == Some(self.rejected) {
+            tracing::warn!(
+                seq, %reason, rejected = self.rejected,
+                "the Monitor refuses this sample for good; it is kept, see `dump --state rejected`"
+            );
+        }
+        let now = self.store.now();
+        self.in_queue("reject", move |queue| queue.reject(seq, &reason, now)).await;
+    }
+
+    /// A change that failed is not repeated here: the queue still holds the samples, so they are
+    /// sent again, confirmed again, and the change is made then. Only the pace is held down.
+    async fn in_queue<F>(&self, what: &'static str, change: F)
+    where
+        F: FnOnce(&mut harborforge_storage::Queue) -> Result<(), harborforge_storage::Error>
+            + Send
+            + 'static,
+    {
+        match self.store.call(change).await {
+            Ok(()) | Err(StoreError::Closed) => {}
+            Err(error @ (StoreError::Queue(_) | StoreError::NotOpen)) => {
+                tracing::error!(error = %chain(&error), operation = what, "the queue refuses");
+                runtime::sleep(RETRY_LOCAL).await;
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let now = self.clock.mono();
+        match report {
+            Report::Delivered => match self.journal.delivered(now) {
+                Some(DeliveryLine::First) => tracing::info!(transport = "http", "delivering"),
+                Some(DeliveryLine::Recovered { failures, after }) => tracing::info!(
+                    transport = "http",
+                    failures,
+                    after = %humantime::format_duration(whole_seconds(after)),
+                    "delivering again"
+                ),
+                None => {}
+            },
+            Report::Failed { failure, retry_in } => {
+                let line = self.journal.failed(now, failure.kind);
+                let Failure { kind, reason } = failure;
+                let retry_in = humantime::format_duration(Duration::from_millis(
+                    u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
+                ));
+                let Some(line) = line else {
+                    tracing::debug!(%reason, %retry_in, "not delivered");
+                    return;
+                };
+                let lasting = humantime::format_duration(whole_seconds(line.lasting));
+                tracing::warn!(
+                    %reason, failures = line.failures, %lasting, %retry_in,
+                    advice = advice(kind), "not delivered, samples are kept"
+                );
+            }
+            Report::Probing { reason } => tracing::error!(
+                %reason,
+                "three samples in a row were refused, so the fault is not theirs: nothing more is \
+                 set aside, the newest sample is tried until one is accepted"
+            ),
+            Report::ProbeAccepted => tracing::info!("the Monitor takes samples again"),
+            Report::BatchHalved { records } => {
+                tracing::debug!(records, "a batch was refused, trying a smaller one");
+            }
+        }
+    }
+}
+
+/// What the operator can do about a failure of this kind.
+fn advice(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Unreachable => "run `harborforge-connector check` if it lasts",
+        FailureKind::Key => "compare the Monitor's key with public_key_sha256",
+        FailureKind::Answer => "check backend_url and what stands between here and the Monitor",
+        FailureKind::Busy => "none needed",
+        FailureKind::NotAccepted => {
+            "have the Monitor issue a new challenge (or key), put it into the configuration and \
+             send SIGHUP"
+        }
+        FailureKind::Unacceptable => "none needed unless it repeats",
+        FailureKind::Local => "see the errors before this one",
+    }
+}
+
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
+}
+
+/// Reads what is to be sent, sends it, and tells how that ended.
+async fn post(link: &Link, store: &Store, selection: Selection) -> Answered {
+    let (from, limits) = match selection {
+        Selection::Single { from } => (from, Limits { records: 1, bytes: usize::MAX }),
+        Selection::Batch { from, records, bytes } => (from, Limits { records, bytes }),
+    };
+    let records = match store.call(move |queue| queue.read(Set::Pending, from, limits)).await {
+        Ok(records) if records.is_empty() => return Answered::NothingToSend,
+        Ok(records) => records,
+        Err(error) => {
+            let failure = Failure { kind: FailureKind::Local, reason: chain(&error) };
+            return Answered::Failed(failure);
+        }
+    };
+    match selection {
+        Selection::Single { .. } => link.post_single(&records).await,
+        Selection::Batch { .. } => link.post_batch(&records).await,
+    }
+}

@@ -1,0 +1,302 @@
+//! What it takes to speak to one Monitor: endpoint, identifier, credential, its key and its
+//! clock. Makes requests out of samples and outcomes out of answers.
+//!
+//! Invariants: a proof is made for each heartbeat and used once; a key that the pin refuses is
+//! never encrypted for; an identifier that leaves no room for the proof is a failure that names
+//! the limit, and nothing is sent; a request that was sent twice (a kept connection died under
+//! it) is never taken for a refusal, since its nonce may be what was refused.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use harborforge_storage::Record;
+use url::Host;
+
+use super::classify::{Asked, Outcome, Reply, classify, printable};
+use super::machine::{Answered, Failure, FailureKind};
+use super::skew::Skew;
+use crate::config::{self, Config, Credential};
+use crate::crypto::{self, Fingerprint, KeyDocument, Verdict};
+use crate::protocol::{BATCH_BYTES, Capabilities, batch_body};
+use crate::sample::{Envelope, splice};
+use crate::store::chain;
+use crate::transport::{
+    Answer, Endpoint, EndpointError, HttpTransport, Proxy, Target, TransportError,
+};
+
+/// Why no link can be made of a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// A key every use of a Monitor needs is not set.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// `backend_url` cannot be used.
+    #[error("backend_url")]
+    Endpoint(#[from] EndpointError),
+    /// The trust anchors cannot be used.
+    #[error("the connection cannot be set up")]
+    Transport(#[from] TransportError),
+}
+
+/// A key document that was fetched and judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFetched {
+    /// What the Monitor offers.
+    pub capabilities: Capabilities,
+    /// The key's fingerprint, to be remembered.
+    pub fingerprint: Fingerprint,
+    /// The one remembered before, when it was another.
+    pub replaces: Option<Fingerprint>,
+}
+
+/// The link to one Monitor. Shared by the requests under way.
+pub struct Link {
+    http: HttpTransport,
+    backend_url: String,
+    identifier: String,
+    credential: Credential,
+    pin: Option<Fingerprint>,
+    known: Mutex<Known>,
+}
+
+/// What was learnt from the Monitor.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    key: Option<Arc<KeyDocument>>,
+    remembered: Option<Fingerprint>,
+    skew: Skew,
+}
+
+impl Link {
+    /// A link as the configuration has it. Opens no connection.
+    ///
+    /// # Errors
+    /// When a key is missing or cannot be used.
+    pub fn new(config: &Config) -> Result<Self, LinkError> {
+        let base = config.backend_url.as_ref().ok_or(LinkError::Missing("backend_url"))?;
+        let credential =
+            config.credential.clone().ok_or(LinkError::Missing("challenge_uuid or api_key"))?;
+        let endpoint = Endpoint::parse(base.as_str())?
+            .with_ca_file(config.ca_file.clone())
+            .with_proxy(config.proxy.as_ref().map(proxy));
+        Ok(Self {
+            http: HttpTransport::new(endpoint)?,
+            backend_url: base.to_string(),
+            identifier: config.identifier.clone(),
+            credential,
+            pin: config.public_key_sha256.map(Fingerprint::from),
+            known: Mutex::default(),
+        })
+    }
+
+    /// The Monitor's base URL.
+    #[must_use]
+    pub fn backend_url(&self) -> &str {
+        &self.backend_url
+    }
+
+    /// Takes up the fingerprint remembered from an earlier run.
+    pub fn remember(&self, fingerprint: Option<Fingerprint>) {
+        self.known().remembered = fingerprint;
+    }
+
+    /// Takes over what another link has learnt of the same Monitor.
+    pub fn take_over(&self, other: &Self) {
+        let known = other.known().clone();
+        *self.known() = known;
+    }
+
+    /// How far the own clock is from the Monitor's, as last measured.
+    #[must_use]
+    pub fn skew(&self) -> Skew {
+        self.known().skew
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Each change is one statement: a panic elsewhere leaves nothing half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches the key document and judges its key (docs/PROTOCOL.md 2).
+    ///
+    /// # Errors
+    /// [`FailureKind::Unreachable`], or [`FailureKind::Key`] when the document or its key is not
+    /// usable or not the pinned one.
+    pub async fn fetch_key(&self) -> Result<KeyFetched, Failure> {
+        let answer = self.http.key_document().await.map_err(|e| unreachable(&e))?;
+        self.measure(&answer);
+        let refuse = |reason: String| Failure { kind: FailureKind::Key, reason };
+        if answer.status != 200 {
+            let said = printable(&String::from_utf8_lossy(&answer.body));
+            let status = answer.status;
+            let target = answer.location.as_deref().map(printable);
+            return Err(refuse(match target {
+                Some(to) => {
+                    format!("key document: HTTP {status}, a redirect to {to} (not followed)")
+                }
+                None => format!("key document: HTTP {status}: {said}"),
+            }));
+        }
+        let document = KeyDocument::parse(&answer.body)
+            .map_err(|error| refuse(format!("key document: {}", chain(&error))))?;
+        let mut known = self.known();
+        let replaces = match crypto::judge(document.fingerprint, self.pin, known.remembered) {
+            Verdict::Accept => None,
+            Verdict::AcceptChanged { old, .. } => Some(old),
+            Verdict::Refuse { pinned, seen } => {
+                return Err(refuse(format!(
+                    "the Monitor's key is {seen}, public_key_sha256 allows only {pinned}"
+                )));
+            }
+        };
+        let fetched = KeyFetched {
+            capabilities: document.capabilities,
+            fingerprint: document.fingerprint,
+            replaces,
+        };
+        known.remembered = Some(document.fingerprint);
+        known.key = Some(Arc::new(document));
+        Ok(fetched)
+    }
+
+    /// Sends the first of the records as a heartbeat of its own (section 5).
+    pub async fn post_single(&self, records: &[Record]) -> Answered {
+        let Some(record) = records.first() else { return Answered::NothingToSend };
+        let proof = match self.proof() {
+            Ok(proof) => proof,
+            Err(failure) => return Answered::Failed(failure),
+        };
+        let sent = vec![record.seq];
+        match self.telemetry(record, proof.as_deref()) {
+            Ok(body) => self.send(Asked::Single, sent, body).await,
+            Err(outcome) => Answered::Got { sent, outcome },
+        }
+    }
+
+    /// Sends as many of the records as a batch may hold (section 7).
+    pub async fn post_batch(&self, records: &[Record]) -> Answered {
+        let proof = match self.proof() {
+            Ok(Some(proof)) => proof,
+            // Only proved heartbeats have a batch form.
+            Ok(None) => return self.post_single(records).await,
+            Err(failure) => return Answered::Failed(failure),
+        };
+        let overhead = proof.len() + self.identifier.len() * 6 + 64;
+        let (mut bytes, mut sent, mut samples) = (overhead, Vec::new(), Vec::new());
+        for record in records {
+            let Ok(sample) = self.telemetry(record, None) else { break };
+            bytes += sample.len() + 1;
+            if bytes > BATCH_BYTES {
+                break;
+            }
+            sent.push(record.seq);
+            samples.push(sample);
+        }
+        let (Some(first), Some(last)) = (sent.first().copied(), sent.last().copied()) else {
+            // The first of them cannot be sent in a batch: alone it is judged for what it is.
+            return self.post_single(records).await;
+        };
+        match batch_body(&self.identifier, &proof, &samples) {
+            Ok(body) => self.send(Asked::Batch { first, last }, sent, body).await,
+            Err(error) => Answered::Failed(local(&error)),
+        }
+    }
+
+    /// A stored sample that cannot be sent is one the Monitor would not take either: it goes the
+    /// way of the refused, so that it does not hold up those behind it.
+    fn telemetry(&self, record: &Record, proof: Option<&str>) -> Result<Vec<u8>, Outcome> {
+        let epoch = record.epoch.to_string();
+        let envelope = Envelope {
+            identifier: &self.identifier,
+            seq: record.seq,
+            epoch: &epoch,
+            replayed: false,
+            gaps: &[],
+            encrypted_payload: proof,
+        };
+        splice(&record.payload, &envelope)
+            .map_err(|error| Outcome::Unacceptable(format!("cannot be sent: {error}")))
+    }
+
+    fn proof(&self) -> Result<Option<String>, Failure> {
+        let Credential::Challenge(challenge) = &self.credential else { return Ok(None) };
+        let known = self.known().clone();
+        let Some(key) = known.key else {
+            let reason = "the Monitor's key is not known yet".to_owned();
+            return Err(Failure { kind: FailureKind::Local, reason });
+        };
+        let at = known.skew.correct(SystemTime::now());
+        crypto::prove(&key, &self.identifier, crypto::Credential::Challenge(challenge), at)
+            .map(Some)
+            .map_err(|error| local(&error))
+    }
+
+    async fn send(&self, asked: Asked, sent: Vec<u64>, body: Vec<u8>) -> Answered {
+        let api_key = match &self.credential {
+            Credential::ApiKey(key) => Some(key),
+            Credential::Challenge(_) => None,
+        };
+        let answer = match self.http.heartbeat(body, api_key).await {
+            Ok(answer) => answer,
+            Err(error) => return Answered::Failed(unreachable(&error)),
+        };
+        self.measure(&answer);
+        let reply = Reply {
+            status: answer.status,
+            retry_after: answer.retry_after.as_deref(),
+            location: answer.location.as_deref(),
+            body: &answer.body,
+        };
+        let outcome = classify(asked, &reply, SystemTime::now());
+        Answered::Got { sent, outcome: if answer.resent { soften(outcome) } else { outcome } }
+    }
+
+    fn measure(&self, answer: &Answer) {
+        let Some(theirs) = answer.date else { return };
+        let skew = Skew::measure(theirs, SystemTime::now());
+        let before = std::mem::replace(&mut self.known().skew, skew);
+        if skew.matters() != before.matters() {
+            let millis = skew.millis;
+            if skew.matters() {
+                tracing::warn!(
+                    skew_ms = millis,
+                    "this host's clock is not the Monitor's; proofs carry the Monitor's time, \
+                     samples this host's: set up NTP"
+                );
+            } else {
+                tracing::info!(
+                    skew_ms = millis,
+                    "this host's clock agrees with the Monitor's again"
+                );
+            }
+        }
+    }
+}
+
+fn proxy(configured: &config::Proxy) -> Proxy {
+    let host =
+        Host::parse(&configured.host).unwrap_or_else(|_| Host::Domain(configured.host.clone()));
+    let credentials = configured.credentials.as_ref();
+    let credentials = credentials.map(|(user, password)| (user.as_str(), password));
+    Proxy::new(Target { host, port: configured.port }, credentials)
+}
+
+/// A refusal of what went out twice may be the second copy's: the first may have been taken.
+fn soften(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Unacceptable(said) | Outcome::NotAccepted(said) => {
+            Outcome::Backoff(format!("{said} (sent twice, the connection broke in between)"))
+        }
+        Outcome::Delivered | Outcome::Progress { .. } | Outcome::Wait(..) | Outcome::Backoff(_) => {
+            outcome
+        }
+    }
+}
+
+fn unreachable(error: &TransportError) -> Failure {
+    Failure { kind: FailureKind::Unreachable, reason: chain(error) }
+}
+
+fn local(error: &dyn std::error::Error) -> Failure {
+    Failure { kind: FailureKind::Local, reason: chain(error) }
+}
