@@ -1,3 +1,151 @@
-//! Benchmarks of the queue.
+//! The queue against a raw write + fdatasync on the same disk, in one run:
+//! `cargo bench -p harborforge-storage`, or `... -- DIR` for a directory on another disk.
+//!
+//! Each step is timed alone. The yardstick runs before and after the one-by-one append and the
+//! faster of the two counts, since a disk's sync time drifts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a program that measures and stops at the first fault"
+)]
 
-fn main() {}
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use harborforge_storage::{Confirmation, Limits, NewRecord, Options, Queue, Set, Stamp};
+
+const PAYLOAD: usize = 400;
+const ONE_BY_ONE: u64 = 2_000;
+const BATCHED: u64 = 100_000;
+const BATCH: u64 = 100;
+const WINDOW: usize = 512;
+
+fn main() {
+    let given = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    let base = given.map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = base.join(format!("harborforge-queue-bench-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    println!("{:<44}{:>14}", format!("{PAYLOAD}-byte records in {}", base.display()), "per second");
+    run(&dir);
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+fn run(dir: &Path) {
+    let before = raw(&dir.join("raw"), ONE_BY_ONE);
+    let options = Options { retain_sent: Duration::ZERO, ..Options::default() };
+    let data = dir.join("one");
+    let mut queue = open(&data, &options);
+    let started = Instant::now();
+    for number in 0..ONE_BY_ONE {
+        let payload = payload(number);
+        queue.append(&[NewRecord { stamp: stamp(number), payload: &payload }]).unwrap();
+        queue.maintain(stamp(number)).unwrap();
+    }
+    let single = rate(ONE_BY_ONE, started.elapsed());
+    let raw_rate = before.max(raw(&dir.join("raw"), ONE_BY_ONE));
+    line("raw write + fdatasync", raw_rate, "the yardstick");
+    line(
+        "append one by one, durable each",
+        single,
+        &format!("{:.2} times the raw time", raw_rate / single),
+    );
+    queue.close().unwrap();
+
+    let data = dir.join("many");
+    let mut queue = open(&data, &options);
+    let started = Instant::now();
+    for batch in 0..BATCHED / BATCH {
+        let payloads: Vec<_> = (batch * BATCH..(batch + 1) * BATCH).map(payload).collect();
+        let records: Vec<_> =
+            payloads.iter().map(|payload| NewRecord { stamp: stamp(batch), payload }).collect();
+        queue.append(&records).unwrap();
+        queue.maintain(stamp(batch)).unwrap();
+    }
+    line(&format!("append in batches of {BATCH}"), rate(BATCHED, started.elapsed()), "goal 30,000");
+    let full = queue.stats();
+    queue.close().unwrap();
+
+    let started = Instant::now();
+    let mut queue = open(&data, &options);
+    let opened = started.elapsed();
+    assert_eq!(queue.stats().pending.records, BATCHED);
+    text(
+        &format!("reopen with {BATCHED} records"),
+        &format!("{:.1} ms", opened.as_secs_f64() * 1e3),
+        "goal 200 ms",
+    );
+    text("on disk per record", &format!("{} bytes", full.disk_bytes / BATCHED), "");
+    let idle = memory("VmRSS");
+
+    let started = Instant::now();
+    let limits = Limits { records: WINDOW, bytes: 1 << 20 };
+    let (mut next, mut seen, mut reading) = (0, 0u64, Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        let records = queue.read(Set::Pending, next, limits).unwrap();
+        reading += begun.elapsed();
+        let Some(last) = records.last() else { break };
+        seen += records.len() as u64;
+        next = last.seq + 1;
+        queue.acknowledge(last.seq, Confirmation { wall_ms: 0, tag: 0 }).unwrap();
+        queue.maintain(stamp(0)).unwrap();
+    }
+    assert_eq!(seen, BATCHED);
+    line("read in order", rate(BATCHED, reading), "goal 300,000");
+    line(&format!("drain, acknowledged per {WINDOW}"), rate(BATCHED, started.elapsed()), "");
+    let left = queue.stats().disk_bytes;
+    text("on disk when drained", &format!("{} KiB", left / 1024), "goal under 1024 KiB");
+    text("resident, opened with all waiting", &format!("{:.1} MiB", idle), "");
+    text("resident, peak", &format!("{:.1} MiB", memory("VmHWM")), "");
+    queue.close().unwrap();
+}
+
+fn open(dir: &Path, options: &Options) -> Queue {
+    Queue::open(dir, options.clone(), stamp(0)).unwrap().0
+}
+
+/// Appends of the same bytes to a plain file, each synced.
+fn raw(path: &Path, count: u64) -> f64 {
+    let mut file = File::create(path).unwrap();
+    let started = Instant::now();
+    for number in 0..count {
+        file.write_all(&payload(number)).unwrap();
+        file.sync_data().unwrap();
+    }
+    let rate = rate(count, started.elapsed());
+    fs::remove_file(path).unwrap();
+    rate
+}
+
+fn payload(number: u64) -> Vec<u8> {
+    let mut bytes = format!("{{\"sample\":{number},\"figures\":\"").into_bytes();
+    bytes.extend((bytes.len()..PAYLOAD).map(|at| b'a' + ((at as u64 * 7 + number) % 26) as u8));
+    bytes
+}
+
+fn stamp(seconds: u64) -> Stamp {
+    Stamp { wall_ms: seconds, boot_ms: seconds, boot_id: [0; 16] }
+}
+
+fn rate(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
+/// A figure of this process in MiB.
+fn memory(field: &str) -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+    let kib: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0.0);
+    kib / 1024.0
+}
+
+fn line(what: &str, per_second: f64, note: &str) {
+    println!("{what:<44}{per_second:>14.0}  {note}");
+}
+
+fn text(what: &str, figure: &str, note: &str) {
+    println!("{what:<44}{figure:>14}  {note}");
+}

@@ -25,6 +25,12 @@ pub enum Error {
         /// The holder's process id, where it could be read.
         pid: Option<u32>,
     },
+    /// There is no queue to look at.
+    #[error("{} is not there: nothing was ever queued here, or this is not the data directory", path.display())]
+    NoQueue {
+        /// The lock file every queue has.
+        path: PathBuf,
+    },
     /// The files were written by a newer version.
     #[error(
         "{} is of format {found}, this program knows up to {supported}: install the newer version again",

@@ -49,6 +49,7 @@ mod error;
 mod files;
 mod gaps;
 mod generation;
+mod inspect;
 mod lock;
 mod manifest;
 mod marks;
@@ -58,10 +59,12 @@ mod read;
 mod record;
 mod recovery;
 mod retention;
+mod scratch;
 mod slots;
 mod types;
 
 pub use error::{EngineFault, Error};
+pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use types::{

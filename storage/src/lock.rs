@@ -4,8 +4,10 @@
 //! never in the way; only the lock counts, the text is for the message.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+
+use rustix::process::{Pid, test_kill_process};
 
 use crate::error::Error;
 use crate::files;
@@ -23,13 +25,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // The holder may not have written yet: then it is "another process".
-                let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut text);
-                return Err(Error::Locked {
-                    path: path.to_path_buf(),
-                    pid: text.trim().parse().ok(),
-                });
+                return Err(held(&mut file, path));
             }
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
         }
@@ -43,6 +39,39 @@ impl Lock {
         }
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock on an existing file for reading, together with other readers. Nothing is
+    /// written, so a writer that comes meanwhile is told of "another process".
+    pub(crate) fn share(path: &Path) -> Result<Self, Error> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoQueue { path: path.to_path_buf() });
+            }
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(held(&mut file, path)),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
+    }
+}
+
+/// The error that names the holder, if the process noted in the file is still there: a reader
+/// notes nothing, and a daemon that was killed leaves its number behind.
+fn held(file: &mut File, path: &Path) -> Error {
+    let mut text = String::new();
+    // The holder may not have written yet: then it is "another process".
+    let _ = Read::by_ref(file).take(32).read_to_string(&mut text);
+    let alive = |pid: &i32| {
+        Pid::from_raw(*pid).is_some_and(|pid| match test_kill_process(pid) {
+            Ok(()) => true,
+            Err(error) => error == rustix::io::Errno::PERM,
+        })
+    };
+    let pid = text.trim().parse::<i32>().ok().filter(alive);
+    Error::Locked { path: path.to_path_buf(), pid: pid.and_then(|pid| u32::try_from(pid).ok()) }
 }
 
 #[cfg(test)]

@@ -265,12 +265,10 @@ impl Queue {
 
     /// Opens the head, and takes off what of it is settled already.
     fn prepare_head(&mut self, report: &mut OpenReport) -> Result<(), Error> {
-        loop {
-            let Some(at) =
-                self.row.iter().position(|g| g.role == Role::Pending && g.last > self.cursor)
-            else {
-                break;
-            };
+        let head = |queue: &Self| {
+            queue.row.iter().position(|g| g.role == Role::Pending && g.last > queue.cursor)
+        };
+        while let Some(at) = head(self) {
             let Some(g) = self.row.get_mut(at) else { break };
             let path = g.path(&self.dir);
             let mut repairs = Repairs::default();
@@ -329,12 +327,11 @@ pub(crate) struct Generations {
 
 /// Lists the generations and finishes what a kill left half-done.
 fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generations, Error> {
-    let names = files::names(dir).map_err(|e| Error::io("list", dir, e))?;
-    for (name, path) in &names {
+    for (name, path) in files::names(dir).map_err(|e| Error::io("list", dir, e))? {
         let removed = if name.ends_with(DOOMED) {
-            std::fs::remove_dir_all(path)
+            std::fs::remove_dir_all(&path)
         } else if name.ends_with(".tmp") {
-            std::fs::remove_file(path)
+            std::fs::remove_file(&path)
         } else {
             Ok(())
         };
@@ -342,11 +339,26 @@ fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generations, Error> 
             tracing::warn!(path = %path.display(), %error, "cannot remove what is left over");
         }
     }
-    Ok(arrange(names.iter().filter_map(|(name, _)| Name::parse(name)), known))
+    Ok(arrange(generation_names(dir)?, known))
+}
+
+/// The directories in `dir` that are generations by their name.
+pub(crate) fn generation_names(dir: &Path) -> Result<Vec<Name>, Error> {
+    let mut found = Vec::new();
+    for (name, path) in files::names(dir).map_err(|e| Error::io("list", dir, e))? {
+        if let Some(name) = Name::parse(&name) {
+            let metadata = std::fs::metadata(&path).map_err(|e| Error::io("look at", &path, e))?;
+            // A file of that name is none of ours.
+            if metadata.is_dir() {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Puts generations in order and settles which of two owns a number.
-pub(crate) fn arrange(names: impl Iterator<Item = Name>, known: &[Sealed]) -> Generations {
+pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
     let mut row = Vec::new();
     let mut rejects = Vec::new();
     let mut next_id = 1;
