@@ -9,6 +9,7 @@ pub mod args;
 pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod dump;
 pub mod run;
 pub mod sample;
 
@@ -185,12 +186,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         Command::Sample(args) => sample::run(args, context),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args, context),
-        Command::Dump(_) => Err(absent()),
+        Command::Dump(args) => dump::run(args, context),
     }
-}
-
-fn absent() -> CliError {
-    CliError::new(Exit::Failed, "this build lacks the command")
 }
 
 fn report(error: &CliError, verbose: bool) {

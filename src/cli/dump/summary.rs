@@ -1,0 +1,207 @@
+//! Counts, bytes and times instead of the samples.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use harborforge_storage::{Entry, Gap, GapReason, Set};
+use serde::Serialize;
+
+use super::format::{name, time};
+
+/// The figures of each set.
+#[derive(Debug, Default)]
+pub struct Summary {
+    pending: Figures,
+    sent: Figures,
+    rejected: Figures,
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    samples: u64,
+    bytes: u64,
+    first: Option<(u64, u64)>,
+    last: Option<(u64, u64)>,
+}
+
+/// What a program reads.
+#[derive(Serialize)]
+struct Whole<'a> {
+    sets: &'a [SetLine<'a>],
+    gaps: &'a [GapLine],
+}
+
+/// One set; times are RFC 3339.
+#[derive(Serialize)]
+struct SetLine<'a> {
+    state: &'a str,
+    samples: u64,
+    bytes: u64,
+    first_seq: Option<u64>,
+    last_seq: Option<u64>,
+    oldest_at: Option<String>,
+    newest_at: Option<String>,
+    samples_per_minute: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct GapLine {
+    from: u64,
+    to: u64,
+    reason: &'static str,
+}
+
+impl Summary {
+    /// Counts a sample; they come in the order of their numbers.
+    pub fn add(&mut self, entry: &Entry) {
+        let figures = match entry.set {
+            Set::Pending => &mut self.pending,
+            Set::Sent => &mut self.sent,
+            Set::Rejected => &mut self.rejected,
+        };
+        figures.samples += 1;
+        figures.bytes += entry.record.payload.len() as u64;
+        let here = (entry.record.seq, entry.record.stamp.wall_ms);
+        figures.first.get_or_insert(here);
+        figures.last = Some(here);
+    }
+
+    /// Prints the sets that hold something, and the gaps: text for people, one JSON object else.
+    pub fn print(&self, gaps: &[Gap], for_people: bool, out: &mut impl Write) -> io::Result<()> {
+        let sets: Vec<_> = [
+            (Set::Pending, &self.pending),
+            (Set::Sent, &self.sent),
+            (Set::Rejected, &self.rejected),
+        ]
+        .into_iter()
+        .filter(|(_, figures)| figures.samples > 0)
+        .map(|(set, figures)| figures.show(name(set)))
+        .collect();
+        let gaps: Vec<_> = gaps
+            .iter()
+            .map(|gap| GapLine { from: gap.from, to: gap.to, reason: reason(gap.reason) })
+            .collect();
+        if !for_people {
+            serde_json::to_writer(&mut *out, &Whole { sets: &sets, gaps: &gaps })?;
+            return out.write_all(b"\n");
+        }
+        if sets.is_empty() {
+            writeln!(out, "nothing is queued")?;
+        }
+        for set in &sets {
+            writeln!(
+                out,
+                "{:<8}  {} samples, {} bytes, numbers {} to {}",
+                set.state,
+                set.samples,
+                set.bytes,
+                set.first_seq.unwrap_or(0),
+                set.last_seq.unwrap_or(0),
+            )?;
+            writeln!(
+                out,
+                "          from {} to {}{}",
+                set.oldest_at.as_deref().unwrap_or("-"),
+                set.newest_at.as_deref().unwrap_or("-"),
+                set.samples_per_minute
+                    .map_or_else(String::new, |rate| format!(", {rate:.1} a minute")),
+            )?;
+        }
+        for gap in &gaps {
+            writeln!(out, "gap       {} to {}: {}", gap.from, gap.to, gap.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl Figures {
+    fn show<'a>(&self, state: &'a str) -> SetLine<'a> {
+        let (first, last) = (self.first, self.last);
+        SetLine {
+            state,
+            samples: self.samples,
+            bytes: self.bytes,
+            first_seq: first.map(|(seq, _)| seq),
+            last_seq: last.map(|(seq, _)| seq),
+            oldest_at: first.map(|(_, at)| time(at)),
+            newest_at: last.map(|(_, at)| time(at)),
+            samples_per_minute: self.rate(),
+        }
+    }
+
+    /// None when the clock says that no time has passed, or ran backwards.
+    fn rate(&self) -> Option<f64> {
+        let (_, from) = self.first?;
+        let (_, to) = self.last?;
+        let minutes = Duration::from_millis(to.checked_sub(from)?).as_secs_f64() / 60.0;
+        let intervals = self.samples.checked_sub(1)? as f64;
+        (minutes > 0.0).then(|| (intervals / minutes * 10.0).round() / 10.0)
+    }
+}
+
+fn reason(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::QueueFull => "queue_full",
+        GapReason::Expired => "expired",
+        GapReason::Corrupt => "corrupt",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use harborforge_storage::{Record, Stamp};
+
+    fn entry(seq: u64, wall_ms: u64) -> Entry {
+        Entry {
+            record: Record {
+                seq,
+                epoch: "0198f0c2-0000-4000-8000-000000000000".parse().unwrap(),
+                stamp: Stamp { wall_ms, boot_ms: 0, boot_id: [0; 16] },
+                payload: vec![b'x'; 100],
+            },
+            set: Set::Pending,
+            rejection: None,
+        }
+    }
+
+    fn shown(summary: &Summary, for_people: bool) -> String {
+        let gaps = [Gap {
+            from: 3,
+            to: 5,
+            reason: GapReason::Corrupt,
+            maybe_delivered: false,
+            wall_ms: 0,
+            announced: false,
+        }];
+        let mut out = Vec::new();
+        summary.print(&gaps, for_people, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn counts_bytes_times_and_rate() {
+        let mut summary = Summary::default();
+        for (seq, at) in [(1, 0), (2, 30_000), (6, 60_000)] {
+            summary.add(&entry(seq, 1_773_262_800_000 + at));
+        }
+        assert_eq!(
+            shown(&summary, true),
+            "pending   3 samples, 300 bytes, numbers 1 to 6\n          \
+             from 2026-03-11T21:00:00Z to 2026-03-11T21:01:00Z, 2.0 a minute\n\
+             gap       3 to 5: corrupt\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&shown(&summary, false)).unwrap();
+        assert_eq!(json["sets"][0]["samples"], 3);
+        assert_eq!(json["gaps"][0]["reason"], "corrupt");
+    }
+
+    #[test]
+    fn an_empty_queue_and_a_clock_that_ran_backwards() {
+        assert!(shown(&Summary::default(), true).starts_with("nothing is queued\n"));
+        let mut summary = Summary::default();
+        summary.add(&entry(1, 1_000));
+        summary.add(&entry(2, 0));
+        assert!(!shown(&summary, true).contains("a minute"));
+    }
+}

@@ -1,0 +1,244 @@
+//! `dump` of a queue at rest: the real program over real files.
+
+// A test may say in one word what must hold; clippy only knows that inside `#[test]`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use harborforge_storage::{Confirmation, NewRecord, Options, Queue, Stamp};
+use serde_json::Value;
+
+/// 2026-03-11T21:00:00Z
+const START: u64 = 1_773_262_800_000;
+
+fn stamp(seq: u64) -> Stamp {
+    Stamp { wall_ms: START + seq * 30_000, boot_ms: seq * 30_000, boot_id: [7; 16] }
+}
+
+fn payload(seq: u64) -> Vec<u8> {
+    format!(
+        r#"{{"openclaw_version":null,"cpu_pct":{}.5,"mem_pct":41.2,"disk_pct":62.0,"swap_pct":0.0,"uptime_seconds":12345,"load_avg":[0.1,0.1,0.1],"agents":[],"last_seen_at":"2026-03-11T21:00:00Z","connector_version":"0.1.0"}}"#,
+        seq % 100
+    )
+    .into_bytes()
+}
+
+/// A queue of 600 samples: 1 to 100 sent, 101 and 103 rejected, the rest pending.
+fn filled(dir: &Path) {
+    let (mut queue, _) = Queue::open(dir, Options::default(), stamp(0)).unwrap();
+    for seq in 1..=600 {
+        let payload = payload(seq);
+        queue.append(&[NewRecord { stamp: stamp(seq), payload: &payload }]).unwrap();
+    }
+    queue.acknowledge(100, Confirmation { wall_ms: START, tag: 2 }).unwrap();
+    queue.reject(101, "HTTP 422: odd", stamp(601)).unwrap();
+    queue.reject(103, "HTTP 422: odder", stamp(601)).unwrap();
+    queue.close().unwrap();
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Self { dir };
+        filled(&bench.data_dir());
+        bench
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harborforge-connector"));
+        command
+            .env_clear()
+            .env("TMPDIR", self.dir.path())
+            .env("HARBORFORGE_DATA_DIR", self.data_dir())
+            .env("HARBORFORGE_IDENTIFIER", "vps.t1")
+            .env("HARBORFORGE_CONFIG", self.dir.path().join("none.toml"))
+            .arg("dump")
+            .args(args);
+        // A configuration that is named has to be there.
+        fs::write(self.dir.path().join("none.toml"), "").unwrap();
+        command
+    }
+
+    fn dump(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn lines(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.dump(args);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn numbers(&self, args: &[&str]) -> Vec<u64> {
+        self.lines(args).iter().map(|line| line["seq"].as_u64().unwrap()).collect()
+    }
+}
+
+#[test]
+fn states_numbers_times_and_counts_are_picked() {
+    let bench = Bench::new();
+    let pending: Vec<u64> = (102..=600).filter(|seq| *seq != 103).collect();
+    assert_eq!(bench.numbers(&[]), pending);
+    assert_eq!(bench.numbers(&["--state", "sent"]), (1..=100).collect::<Vec<_>>());
+    assert_eq!(bench.numbers(&["--state", "rejected"]), [101, 103]);
+    assert_eq!(bench.numbers(&["--state", "all"]), (1..=600).collect::<Vec<_>>());
+    assert_eq!(bench.numbers(&["--seq", "102..105"]), [102, 104, 105]);
+    assert_eq!(bench.numbers(&["--limit", "2"]), [102, 104]);
+    assert_eq!(bench.numbers(&["--tail", "2"]), [599, 600]);
+    assert_eq!(
+        bench.numbers(&["--since", "2026-03-12T01:59:30Z", "--until", "2026-03-12T02:00:00Z"]),
+        [599, 600]
+    );
+    assert_eq!(bench.numbers(&["--since", "1s"]), [0; 0]);
+}
+
+#[test]
+fn a_line_has_what_scripts_depend_on() {
+    let bench = Bench::new();
+    let line = &bench.lines(&["--seq", "200"])[0];
+    assert_eq!(line["state"], "pending");
+    assert_eq!(line["sampled_at"], "2026-03-11T22:40:00Z");
+    assert_eq!(line["size"], payload(200).len());
+    assert_eq!((&line["attempts"], &line["last_error"]), (&Value::from(0), &Value::Null));
+    assert_eq!(line["payload"]["identifier"], "vps.t1");
+    assert_eq!(line["payload"]["seq"], 200);
+    let id = line["payload"]["sample_id"].as_str().unwrap();
+    assert!(id.len() == 40 && id.ends_with("-200"), "{id}");
+    let rejected = &bench.lines(&["--state", "rejected"])[1];
+    assert_eq!(rejected["last_error"], "HTTP 422: odder");
+}
+
+#[test]
+fn every_format_says_the_same_samples() {
+    let bench = Bench::new();
+    let text = |format| {
+        let output = bench.dump(&["--format", format, "--seq", "200..209"]);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let raw: Vec<u8> =
+        (200..=209).flat_map(|seq| [payload(seq), b"\n".to_vec()].concat()).collect();
+    assert_eq!(text("raw").as_bytes(), raw);
+    assert_eq!(text("table").lines().count(), 11);
+    let csv = text("csv");
+    assert_eq!(csv.lines().count(), 11);
+    assert!(csv.starts_with("seq,state,sampled_at,size,"), "{csv}");
+    let summary = bench.dump(&["--summary", "--state", "all"]);
+    let summary: Value = serde_json::from_slice(&summary.stdout).unwrap();
+    let counts: Vec<_> = summary["sets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|set| (set["state"].as_str().unwrap(), set["samples"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(counts, [("pending", 498), ("sent", 100), ("rejected", 2)]);
+}
+
+/// Every file below, with what would show a change.
+fn files(dir: &Path, found: &mut Vec<(PathBuf, Vec<u8>, i64)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::metadata(&path).unwrap();
+        if metadata.is_dir() {
+            files(&path, found);
+        } else {
+            let content = fs::read(&path).unwrap();
+            found.push((path, content, metadata.mtime_nsec()));
+        }
+    }
+    found.sort();
+}
+
+#[test]
+fn nothing_is_changed_and_nothing_left_behind() {
+    let bench = Bench::new();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    files(&bench.data_dir(), &mut before);
+    assert!(bench.dump(&["--state", "all"]).status.success());
+    files(&bench.data_dir(), &mut after);
+    assert!(before.len() > 5 && before == after, "a reader changed the queue");
+    let beside: Vec<_> = fs::read_dir(bench.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "data" && name != "none.toml")
+        .collect();
+    assert_eq!(beside, [""; 0], "a private copy was left behind");
+}
+
+#[test]
+fn a_queue_that_is_in_use_names_its_holder() {
+    let bench = Bench::new();
+    let (queue, _) = Queue::open(&bench.data_dir(), Options::default(), stamp(700)).unwrap();
+    let output = bench.dump(&[]);
+    queue.close().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn no_queue_is_no_empty_queue() {
+    let bench = Bench::new();
+    let output = bench
+        .command(&[])
+        .env("HARBORFORGE_DATA_DIR", "/nonexistent/harborforge")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("/nonexistent/harborforge"), "{said}");
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let bench = Bench::new();
+    let mut child = bench
+        .command(&["--state", "all"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn a_damaged_sample_is_told_and_the_others_shown() {
+    let bench = Bench::new();
+    // The value stands in the engine's log as it was given.
+    let needle = payload(311);
+    let mut damaged = 0;
+    let mut all = Vec::new();
+    files(&bench.data_dir(), &mut all);
+    for (path, mut content, _) in all {
+        while let Some(at) = content.windows(needle.len()).position(|part| part == needle) {
+            content[at + 40] ^= 1;
+            damaged += 1;
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            fs::write(&path, &content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+    assert!(damaged > 0, "the sample was not found in the files");
+    let output = bench.dump(&["--format", "raw", "--state", "all"]);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.is_empty(), "damage must be told");
+    let shown = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    assert!(shown < 600, "a damaged sample was shown as good");
+}
