@@ -282,3 +282,52 @@ pub fn run(_args: &DemoArgs, _context: &Context) -> Result<(), CliError> {
         CliError::from_error(exit, &error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run as it was seen: the numbers appended and delivered at each second.
+    const APPENDED: [u64; 28] = [
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+        25, 25, 25,
+    ];
+    const DELIVERED: [u64; 28] =
+        [1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 20, 22, 23, 24, 25, 25, 25];
+
+    fn shown() -> String {
+        let mut out = Vec::new();
+        let mut screen = Screen::new(&mut out);
+        screen.opening("http://127.0.0.1:43257", Path::new("/tmp/harborforge-demo-Dnu2fR"));
+        let mut scenes = SCRIPT.iter().peekable();
+        let (mut monitor, mut daemon) = (true, true);
+        for (second, (appended, delivered)) in (1..).zip(APPENDED.into_iter().zip(DELIVERED)) {
+            screen.second(second, monitor, daemon, appended, delivered);
+            while let Some((_, scene)) = scenes.next_if(|(at, _)| *at == second) {
+                screen.scene(scene.title());
+                match scene {
+                    Scene::MonitorDown => monitor = false,
+                    Scene::MonitorBack => monitor = true,
+                    Scene::DaemonKilled => daemon = false,
+                    Scene::DaemonBack => daemon = true,
+                    Scene::Curtain => {}
+                }
+            }
+        }
+        screen.verdict(&Verdict { sampled: 25, delivered: 25, duplicates: 0, gaps: 0, lost: 0 });
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_readme_shows_what_the_demo_prints() {
+        let readme = include_str!("../../../README.md");
+        let block = readme
+            .split_once("<!-- demo -->\n```text\n")
+            .and_then(|(_, rest)| rest.split_once("```\n<!-- /demo -->"))
+            .map(|(block, _)| block)
+            .unwrap();
+        let trimmed: String =
+            shown().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        assert_eq!(block, trimmed, "README.md's picture of the demo, between the markers");
+    }
+}
