@@ -20,6 +20,7 @@ use rustls_pki_types::pem::PemObject as _;
 use super::args::CheckArgs;
 use super::{CliError, Context, Exit};
 use crate::config::{self, Config, Credential, Key, Loaded, Need, Origin, Sources};
+use crate::crypto::room_for_identifier;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,12 +174,6 @@ fn credential(facts: &Facts<'_>) -> Vec<Line> {
     lines
 }
 
-/// Bytes of JSON an identifier may take between its quotes: what RSA-OAEP with SHA-256 carries
-/// (the key's bytes less 66), less the 134 bytes of the rest of the proof (docs/PROTOCOL.md 3).
-const fn identifier_room(key_bits: usize) -> usize {
-    key_bits / 8 - 66 - 134
-}
-
 fn identifier(facts: &Facts<'_>) -> Vec<Line> {
     const NAME: &str = "identifier";
     let config = facts.config();
@@ -194,18 +189,18 @@ fn identifier(facts: &Facts<'_>) -> Vec<Line> {
             "{name}{from} takes {bytes} bytes of the proof, {limit}; choose a shorter identifier"
         )
     };
-    vec![if bytes <= identifier_room(2048) {
+    vec![if bytes <= room_for_identifier(2048) {
         Line::new(Verdict::Ok, NAME, format!("{name}{from}, fits every permitted key"))
-    } else if bytes <= identifier_room(4096) {
+    } else if bytes <= room_for_identifier(4096) {
         let limits = format!(
             "a 2048-bit key leaves {}, one of 3072 bits {}, one of 4096 bits {}",
-            identifier_room(2048),
-            identifier_room(3072),
-            identifier_room(4096)
+            room_for_identifier(2048),
+            room_for_identifier(3072),
+            room_for_identifier(4096)
         );
         Line::new(Verdict::Warn, NAME, text(&limits))
     } else {
-        let limit = format!("the largest permitted key leaves {}", identifier_room(4096));
+        let limit = format!("the largest permitted key leaves {}", room_for_identifier(4096));
         Line::new(Verdict::Fail, NAME, text(&limit))
     }]
 }

@@ -65,7 +65,7 @@ fn the_identifier_must_fit_into_the_proof() {
 fn the_proof_without_the_identifier_takes_134_bytes() {
     let proof = r#"{"identifier":"","challenge_uuid":"8f14e45f-ceea-467f-9575-1d2f3a4b5c6d","nonce":"0123456789012345678901","ts":"2026-03-11T21:00:00Z"}"#;
     assert_eq!(proof.len(), 134);
-    assert_eq!(identifier_room(2048), 56);
+    assert_eq!(room_for_identifier(2048), 56);
 }
 
 #[test]
