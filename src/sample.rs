@@ -9,7 +9,7 @@
 //!   fit are left out and counted in `agents_truncated`.
 //! - A figure that could not be read is `null`, never 0.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -174,30 +174,48 @@ pub struct Envelope<'a> {
 /// When the stored bytes are not a JSON object by their first and last byte, or the identifier
 /// cannot be encoded. The stored sample is not parsed.
 pub fn splice(stored: &[u8], envelope: &Envelope<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::new();
+    splice_into(&mut out, stored, envelope)?;
+    Ok(out)
+}
+
+/// [`splice`] at the end of a message that has been begun, so that its bytes are copied once.
+///
+/// # Errors
+/// As [`splice`]; `out` is then of no use.
+pub fn splice_into(
+    out: &mut Vec<u8>,
+    stored: &[u8],
+    envelope: &Envelope<'_>,
+) -> Result<(), serde_json::Error> {
+    /// Bytes of an envelope with everything but gaps and proof, for an identifier of usual length.
+    const USUAL: usize = 192;
     let body = stored
         .strip_prefix(b"{")
         .filter(|body| body.ends_with(b"}"))
         .ok_or_else(|| serde::de::Error::custom("a stored sample is not a JSON object"))?;
-    let mut head = String::with_capacity(256);
-    let identifier = serde_json::to_string(envelope.identifier)?;
+    out.reserve(USUAL + envelope.encrypted_payload.map_or(0, str::len) + body.len());
+    out.extend_from_slice(b"{\"identifier\":");
+    serde_json::to_writer(&mut *out, envelope.identifier)?;
     let (seq, epoch) = (envelope.seq, envelope.epoch);
-    // Writing to a String cannot fail; the result is dropped on purpose.
-    let _ = write!(head, r#"{{"identifier":{identifier},"seq":{seq},"sample_id":"{epoch}-{seq}""#);
+    // Writing to a vector cannot fail; the result is dropped on purpose.
+    let _ = write!(out, r#","seq":{seq},"sample_id":"{epoch}-{seq}""#);
     if let Some(proof) = envelope.encrypted_payload {
-        let _ = write!(head, r#","encrypted_payload":{}"#, serde_json::to_string(proof)?);
+        out.extend_from_slice(b",\"encrypted_payload\":");
+        serde_json::to_writer(&mut *out, proof)?;
     }
     if envelope.replayed {
-        head.push_str(r#","replayed":true"#);
+        out.extend_from_slice(b",\"replayed\":true");
     }
     if !envelope.gaps.is_empty() {
-        let _ = write!(head, r#","gaps":{}"#, serde_json::to_string(envelope.gaps)?);
+        out.extend_from_slice(b",\"gaps\":");
+        serde_json::to_writer(&mut *out, envelope.gaps)?;
     }
     if body != b"}" {
-        head.push(',');
+        out.push(b',');
     }
-    let mut out = head.into_bytes();
     out.extend_from_slice(body);
-    Ok(out)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ pub mod backoff;
 pub mod classify;
 pub mod driver;
 pub mod journal;
+pub mod keepalive;
 pub mod link;
 pub mod machine;
 pub mod skew;
+pub mod window;

@@ -205,7 +205,7 @@ async fn outgoing(
 }
 
 /// Host and, unless it is the scheme's own, port.
-fn host_header(url: &Url) -> String {
+pub(super) fn host_header(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -1,8 +1,9 @@
 //! Carries bytes to the Monitor and answers back.
 //!
 //! One dialer opens every connection ([`Dialer`]: DNS, TCP, proxy, TLS, under one deadline); the
-//! HTTP calls of the protocol go over it ([`HttpTransport`]). What an answer means is not decided
-//! here: every status is an [`Answer`], and only what is no answer is a [`TransportError`].
+//! HTTP calls of the protocol go over it ([`HttpTransport`]), and the WebSocket
+//! ([`WebSocketTransport`]). What an answer means is not decided here: every status is an
+//! [`Answer`], and only what is no answer is a [`TransportError`].
 
 mod dialer;
 mod endpoint;
@@ -13,6 +14,8 @@ mod proxy;
 mod resolve;
 mod tls;
 mod tunnel;
+mod upgrade;
+mod websocket;
 
 pub use dialer::{Dialer, Stream};
 pub use endpoint::{Deadlines, Endpoint, EndpointError, Target};
@@ -21,3 +24,5 @@ pub use error::{
 };
 pub use http::{Answer, HttpTransport};
 pub use proxy::Proxy;
+pub use upgrade::UpgradeError;
+pub use websocket::{Incoming, Reader, Socket, SocketError, WebSocketTransport, Writer};

@@ -1,89 +1,9 @@
-//! The wire contract with a Monitor (docs/PROTOCOL.md): paths, limits and messages.
-//!
-//! Pure: no socket, no clock, no runtime. Every number the contract names stands here once;
-//! what decides with them (`sender`) and what carries the bytes (`transport`) take it from here.
-
-use std::time::Duration;
+//! Messages of the HTTP heartbeat (the protocol's sections 5 and 7): what an answer's body says,
+//! and a batch's body.
 
 use serde::Deserialize;
 
-use crate::sample::MAX_ENCODED;
-
-/// Path of the key document, relative to `backend_url` (the protocol's section 1).
-pub const KEY_PATH: &str = "monitor/public/server-public-key";
-/// Path of the WebSocket (section 1).
-pub const WEBSOCKET_PATH: &str = "monitor/server/ws";
-/// Path of the heartbeat (section 1).
-pub const HEARTBEAT_PATH: &str = "monitor/server/heartbeat";
-
-/// DNS, TCP, proxy and TLS together (section 4).
-pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// One HTTP request, connecting included (section 5).
-pub const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
-/// Bytes of an HTTP answer that are read at most (sections 2 and 5).
-pub const MAX_ANSWER: usize = 64 * 1024;
-
-/// Samples in one batch heartbeat (section 7).
-pub const BATCH_RECORDS: usize = 500;
-/// Bytes of one batch heartbeat's body (section 7).
-pub const BATCH_BYTES: usize = 1024 * 1024;
-/// Bytes of a batch's body kept free for its identifier, proof and punctuation.
-pub const BATCH_ENVELOPE: usize = 8 * 1024;
-
-/// How often a refused sample is tried before it moves to the rejected (section 5).
-pub const TRIES_OF_A_REFUSED_SAMPLE: u32 = 3;
-/// So many refused samples in a row are not the samples' fault (section 5).
-pub const REFUSED_IN_A_ROW: u32 = 3;
-/// The key document is fetched again for refused heartbeats at most this often (section 2).
-pub const KEY_REFETCH_INTERVAL: Duration = Duration::from_secs(60);
-
-/// First step of the backoff (section 8).
-pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
-/// A skew of the own clock beyond this makes the proof carry the Monitor's time (section 2).
-pub const SKEW_TOLERANCE: Duration = Duration::from_secs(5);
-/// A Monitor calls a server offline when it has been silent for this long (section 8).
-pub const OFFLINE_THRESHOLD: Duration = Duration::from_secs(7 * 60);
-
-// A single sample always fits a batch, so that halving a batch always ends.
-const _: () = assert!(MAX_ENCODED + BATCH_ENVELOPE <= BATCH_BYTES);
-
-/// Extensions a Monitor may offer (section 7).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Samples on the WebSocket are acknowledged by number.
-    pub ack: bool,
-    /// Acceptances hand out tokens that stand in for the challenge.
-    pub resume: bool,
-    /// A heartbeat may carry many samples.
-    pub batch: bool,
-}
-
-impl Capabilities {
-    /// Takes what is known out of a key document's `capabilities`; unknown names are ignored,
-    /// since a newer Monitor may offer more.
-    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut found = Self::default();
-        for name in names {
-            match name {
-                "ack" => found.ack = true,
-                "resume" => found.resume = true,
-                "batch" => found.batch = true,
-                _ => {}
-            }
-        }
-        found
-    }
-}
-
-/// A sample a Monitor says it will never accept (sections 4 and 7).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Rejection {
-    /// The sample's number.
-    pub seq: u64,
-    /// The Monitor's words.
-    #[serde(default)]
-    pub error: String,
-}
+use super::{BATCH_ENVELOPE, Rejection};
 
 /// The body of a heartbeat's answer, as far as it matters (sections 5 and 7).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,19 +62,23 @@ pub fn read_answer(body: &[u8]) -> AnswerBody {
     let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(body) else {
         return AnswerBody::Foreign;
     };
-    let complaint =
-        ["error", "detail"].iter().find_map(|name| members.get(*name)).map(|said| match said {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Null
-            | serde_json::Value::Bool(_)
-            | serde_json::Value::Number(_)
-            | serde_json::Value::Array(_)
-            | serde_json::Value::Object(_) => said.to_string(),
-        });
+    let complaint = complaint(&members);
     match serde_json::from_value::<AnswerObject>(serde_json::Value::Object(members)) {
         Ok(object) => AnswerBody::Object(AnswerObject { complaint, ..object }),
         Err(_) => AnswerBody::Foreign,
     }
+}
+
+/// `error` or `detail` as text, whatever its type.
+fn complaint(members: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    ["error", "detail"].iter().find_map(|name| members.get(*name)).map(|said| match said {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => said.to_string(),
+    })
 }
 
 /// The body of a batch heartbeat (section 7) around samples that are already spliced.
@@ -187,13 +111,6 @@ pub fn batch_body(
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-
-    #[test]
-    fn capabilities_are_taken_by_name_and_unknown_ones_ignored() {
-        let all = Capabilities::from_names(["ack", "resume", "batch", "teleport"]);
-        assert_eq!(all, Capabilities { ack: true, resume: true, batch: true });
-        assert_eq!(Capabilities::from_names([]), Capabilities::default());
-    }
 
     #[test]
     fn answers_are_read_for_what_they_are() {
