@@ -21,7 +21,7 @@ use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
 use crate::sender::driver::{Driver, Order};
 use crate::sender::link::{Link, LinkError};
-use crate::sender::machine;
+use crate::sender::machine::{self, Transports};
 use crate::signals::{self, Signal};
 use crate::state::StateFile;
 use crate::store::{self, StartError, Stopped, Store, StoreThread, chain};
@@ -300,5 +300,18 @@ fn collector_settings(config: &Config) -> collector::Settings {
 
 fn sender_settings(config: &Config) -> machine::Settings {
     let proved = matches!(config.credential, Some(config::Credential::Challenge(_)));
-    machine::Settings { proved, backoff_cap: config.backoff_cap }
+    let transports = match config.transport {
+        // Without a proof there is no WebSocket (docs/PROTOCOL.md 3).
+        _ if !proved => Transports::Http,
+        config::Transport::Auto => Transports::Both,
+        config::Transport::Websocket => Transports::Websocket,
+        config::Transport::Http => Transports::Http,
+    };
+    machine::Settings {
+        proved,
+        transports,
+        report_interval: config.report_interval,
+        fallback_interval: config.http_fallback_interval,
+        backoff_cap: config.backoff_cap,
+    }
 }

@@ -1,4 +1,5 @@
-//! What survives a restart beside the queue: the fingerprint of the Monitor's key.
+//! What survives a restart beside the queue: the fingerprint of the Monitor's key, and
+//! the resume token.
 //!
 //! The last successful payload, its time and its transport are kept by the queue itself, with
 //! its cursor, so that both always tell the same story.
@@ -13,6 +14,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::Fingerprint;
@@ -28,9 +30,27 @@ pub struct State {
     /// Hex SHA-256 of the SPKI DER of the first key seen there, or the last accepted change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_fingerprint: Option<Fingerprint>,
+    /// The resume token (docs/PROTOCOL.md 7), and whom it was given to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
     /// What a newer version wrote.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A resume token. It goes when the Monitor or the identifier changes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The identifier it was given to.
+    pub identifier: String,
+    /// The token: a secret, so `state.json` is readable by its owner alone.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Resume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resume").field("identifier", &self.identifier).finish_non_exhaustive()
+    }
 }
 
 /// `state.json` and what it says.
@@ -64,6 +84,13 @@ impl StateFile {
     #[must_use]
     pub fn get(&self) -> &State {
         &self.state
+    }
+
+    /// The resume token for this identifier, if there is one.
+    #[must_use]
+    pub fn token(&self, identifier: &str) -> Option<SecretString> {
+        let resume = self.state.resume.as_ref()?;
+        (resume.identifier == identifier).then(|| SecretString::from(resume.token.as_str()))
     }
 
     /// Changes the state and makes the change durable; unchanged, nothing is written.

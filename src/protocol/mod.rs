@@ -9,8 +9,8 @@ mod websocket;
 
 pub use http::{AnswerBody, AnswerObject, batch_body, read_answer};
 pub use websocket::{
-    Event, HandshakeAnswer, Hello, StatusChange, metrics_message, proof_message, read_event,
-    read_handshake, refuses,
+    Event as WebSocketEvent, HandshakeAnswer, Hello, StatusChange, metrics_message, proof_message,
+    read_event, read_handshake, refuses,
 };
 
 use std::time::Duration;
@@ -76,6 +76,11 @@ pub const KEY_REFETCH_INTERVAL: Duration = Duration::from_secs(60);
 pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// A skew of the own clock beyond this makes the proof carry the Monitor's time (section 2).
 pub const SKEW_TOLERANCE: Duration = Duration::from_secs(5);
+/// The first try after a link that had confirmed something was lost is spread over this, or the
+/// report interval if that is less (section 8).
+pub const RECONNECT_SPREAD: Duration = Duration::from_secs(30);
+/// A challenge whose handshake was refused twice is tried once in this time (section 3).
+pub const REFUSED_RETRY: Duration = Duration::from_secs(3600);
 /// A Monitor calls a server offline when it has been silent for this long (section 8).
 pub const OFFLINE_THRESHOLD: Duration = Duration::from_secs(7 * 60);
 

@@ -72,7 +72,7 @@ pub fn classify(asked: Asked, reply: &Reply<'_>, now: SystemTime) -> Outcome {
         },
         400 | 413 | 422 => Outcome::Unacceptable(said),
         401 | 403 | 404 => Outcome::NotAccepted(said),
-        429 | 503 => Outcome::Wait(retry_after(reply.retry_after, now), said),
+        429 | 503 => Outcome::Wait(retry_after_wait(reply.retry_after, now), said),
         300..=399 => Outcome::Backoff(match reply.location {
             Some(target) => format!(
                 "{said}: a redirect to {} (not followed; set backend_url to where the Monitor is)",
@@ -135,7 +135,8 @@ fn progress(first: u64, last: u64, object: AnswerObject, said: &str) -> Outcome 
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3). What lies in the past or says
 /// nothing is `None`: the backoff decides, so that a "0" is no licence for a busy loop.
-fn retry_after(text: Option<&str>, now: SystemTime) -> Option<Duration> {
+#[must_use]
+pub fn retry_after_wait(text: Option<&str>, now: SystemTime) -> Option<Duration> {
     let text = text?.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

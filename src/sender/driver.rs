@@ -5,21 +5,24 @@
 //! requests run as tasks of their own and come back as events, so nothing here waits for the
 //! network; only [`Command::Acknowledge`] and [`Command::Reject`] change the queue.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, pending};
 use futures_util::select_biased;
 use harborforge_storage::{Confirmation, Limits, Set};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::journal::{DeliveryLine, Journal};
-use super::link::{KeyFetched, Link};
+use super::link::{Connected, KeyFetched, Link};
 use super::machine::{
-    Answered, Attempt, Command, Event, Failure, FailureKind, Machine, Now, QueueView, Report,
-    Selection, Settings,
+    Answered, Attempt, Command, Event, Failure, FailureKind, Handshake, KeyNews, LinkEvent,
+    Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
 };
-use crate::runtime::{self, Clock, channel};
-use crate::state::StateFile;
+use super::socket::{Events, OpenLink};
+use crate::runtime::{self, Clock, TaskGuard, channel};
+use crate::state::{Resume, StateFile};
 use crate::store::{Store, StoreError, chain};
 
 /// Marks confirmations in the queue with the transport they came by.
@@ -54,6 +57,14 @@ pub enum Order {
 enum Done {
     Key(Attempt, Result<KeyFetched, Failure>),
     Answer(Attempt, Answered),
+    Connected(Attempt, Connected),
+}
+
+/// A link on its way up or open; there is never more than one.
+enum Wire {
+    None,
+    Connecting { name: Attempt, _task: TaskGuard<()> },
+    Open { link: OpenLink, token: Option<SecretString> },
 }
 
 /// The sender: the machine and what it drives.
@@ -63,10 +74,14 @@ pub struct Driver {
     store: Store,
     link: Arc<Link>,
     state: StateFile,
-    journal: Journal,
+    journals: Journals,
     rejected: u64,
     wake: Option<Duration>,
+    wire: Wire,
+    /// What the commands of one event have led to at once: handled before anything else.
+    at_once: VecDeque<Event>,
     done: (channel::Sender<Done>, channel::Receiver<Done>),
+    frames: (Events, channel::Receiver<(Attempt, LinkEvent)>),
     orders: channel::Receiver<Order>,
 }
 
@@ -87,18 +102,22 @@ impl Driver {
         clock: Clock,
         orders: channel::Receiver<Order>,
     ) -> Self {
-        link.remember(state.get().key_fingerprint);
+        link.remember(state.get().key_fingerprint, state.token(link.identifier()));
         Self {
-            machine: Machine::new(settings),
+            machine: Machine::new(settings, link.has_token()),
             clock,
             store,
             link: Arc::new(link),
             state,
-            journal: Journal::default(),
+            journals: Journals::default(),
             rejected: 0,
             wake: None,
-            // Never more than the one request under way.
-            done: channel::bounded(2),
+            wire: Wire::None,
+            at_once: VecDeque::new(),
+            // Never more than a heartbeat, a handshake and the key for each under way.
+            done: channel::bounded(4),
+            // A full channel makes the link's reader wait, and so the Monitor.
+            frames: channel::bounded(64),
             orders,
         }
     }
@@ -120,7 +139,10 @@ impl Driver {
                 }
                 self.carry_out(command).await;
             }
-            next = self.wait().await;
+            next = match self.at_once.pop_front() {
+                Some(event) => Next::Event(event),
+                None => self.wait().await,
+            };
         }
     }
 
@@ -137,6 +159,10 @@ impl Driver {
             done = self.done.1.recv().fuse() => {
                 done.map_or(Next::Event(Event::Shutdown), Next::Done)
             }
+            frame = self.frames.1.recv().fuse() => match frame {
+                Ok((link, event)) => Next::Event(Event::Link { link, event }),
+                Err(_) => Next::Event(Event::Shutdown),
+            },
             () = self.store.changed().fuse() => Next::Event(Event::Queue(self.queue_view())),
             () = sleep.fuse() => Next::Event(Event::Tick),
         }
@@ -156,20 +182,21 @@ impl Driver {
     fn obey(&mut self, order: Order) -> Event {
         match order {
             Order::Use { link, settings, moved } => {
-                self.machine.handle(
-                    Now { mono: self.clock.mono(), wall: self.clock.wall() },
-                    Event::Settings(settings),
-                    runtime::seed(),
-                );
+                self.at_once.push_back(Event::Settings(settings));
                 if moved {
                     let saved = self.state.move_to(link.backend_url());
                     self.saved(saved);
-                    link.remember(self.state.get().key_fingerprint);
+                    let state = self.state.get().key_fingerprint;
+                    link.remember(state, self.state.token(link.identifier()));
                 } else {
                     link.take_over(&self.link);
                 }
                 self.link = Arc::new(link);
-                if moved { Event::Endpoint } else { Event::Credentials }
+                if moved {
+                    Event::Endpoint { token: self.link.has_token() }
+                } else {
+                    Event::Credentials
+                }
             }
             Order::TryNow => Event::TryNow,
             Order::Shutdown => Event::Shutdown,
@@ -185,6 +212,7 @@ impl Driver {
     fn came_back(&mut self, done: Done) -> Event {
         match done {
             Done::Answer(attempt, result) => Event::Answer { attempt, result },
+            Done::Connected(name, outcome) => self.connected(name, outcome),
             Done::Key(attempt, Err(failure)) => Event::Key { attempt, result: Err(failure) },
             Done::Key(attempt, Ok(fetched)) => {
                 if let Some(before) = &fetched.replaces {
@@ -197,8 +225,60 @@ impl Driver {
                 let saved = self.state.update(|state| state.key_fingerprint = fingerprint);
                 self.saved(saved);
                 tracing::debug!(key = %fetched.fingerprint, capabilities = ?fetched.capabilities, "key document fetched");
-                Event::Key { attempt, result: Ok(fetched.capabilities) }
+                let changed = fetched.replaces.is_some();
+                let news = KeyNews { capabilities: fetched.capabilities, changed };
+                Event::Key { attempt, result: Ok(news) }
             }
+        }
+    }
+
+    /// A handshake ended: takes over the socket of an accepted one.
+    fn connected(&mut self, name: Attempt, outcome: Connected) -> Event {
+        if !matches!(self.wire, Wire::Connecting { name: current, .. } if current == name) {
+            // Called off meanwhile: the socket closes with the outcome.
+            return Event::Tick;
+        }
+        let result = match outcome {
+            Connected::Refused(said) => Handshake::Refused(said),
+            Connected::Busy(wait, said) => Handshake::Busy(wait, said),
+            Connected::Broken(failure) => Handshake::Broken(failure),
+            Connected::Accepted { socket, token } => {
+                let (link, store) = (self.link.clone(), self.store.clone());
+                let open = OpenLink::new(name, *socket, link, store, &self.frames.0);
+                let has_token = token.is_some();
+                self.wire = Wire::Open { link: open, token };
+                return Event::Handshake {
+                    link: name,
+                    result: Handshake::Accepted { token: has_token },
+                };
+            }
+        };
+        self.wire = Wire::None;
+        Event::Handshake { link: name, result }
+    }
+
+    /// Makes the token durable, and uses it from then on.
+    fn save_token(&mut self, name: Attempt) {
+        let Wire::Open { link, token } = &mut self.wire else { return };
+        let Some(token) = token.take().filter(|_| link.name == name) else { return };
+        let resume = Resume {
+            identifier: self.link.identifier().to_owned(),
+            token: token.expose_secret().to_owned(),
+        };
+        let saved = self.state.update(|state| state.resume = Some(resume));
+        if saved.is_ok() {
+            self.link.set_token(token);
+        }
+        let event = Event::TokenSaved { link: name, saved: saved.is_ok() };
+        self.saved(saved);
+        self.at_once.push_back(event);
+    }
+
+    /// The open link of this name.
+    fn open(&self, name: Attempt) -> Option<&OpenLink> {
+        match &self.wire {
+            Wire::Open { link, .. } if link.name == name => Some(link),
+            Wire::Open { .. } | Wire::Connecting { .. } | Wire::None => None,
         }
     }
 
@@ -209,13 +289,43 @@ impl Driver {
                 let link = self.link.clone();
                 self.start(async move { Done::Key(attempt, link.fetch_key().await) });
             }
-            Command::Post { attempt, selection } => {
+            Command::Post { attempt, selection, proof } => {
                 let (link, store) = (self.link.clone(), self.store.clone());
-                self.start(
-                    async move { Done::Answer(attempt, post(&link, &store, selection).await) },
-                );
+                self.start(async move {
+                    Done::Answer(attempt, post(&link, &store, selection, proof).await)
+                });
             }
-            Command::Acknowledge { up_to } => self.acknowledge(up_to).await,
+            Command::Connect { link: name, proof } => {
+                let (link, done) = (self.link.clone(), self.done.0.clone());
+                let _task = runtime::spawn_guarded(async move {
+                    let outcome = link.connect(proof).await;
+                    // Only a sender that has ended does not listen any more.
+                    let _ = done.send(Done::Connected(name, outcome)).await;
+                });
+                self.wire = Wire::Connecting { name, _task };
+            }
+            Command::SaveToken { link } => self.save_token(link),
+            Command::Hello { link } => {
+                if let Some(open) = self.open(link) {
+                    open.text(self.link.hello());
+                }
+            }
+            Command::Send { link, from, records, bytes } => {
+                if let Some(open) = self.open(link) {
+                    open.samples(from, records, bytes);
+                }
+            }
+            Command::Ping { link, payload } => {
+                if let Some(open) = self.open(link) {
+                    open.ping(payload);
+                }
+            }
+            Command::CloseLink { .. } => {
+                if let Wire::Open { link, .. } = std::mem::replace(&mut self.wire, Wire::None) {
+                    link.close().await;
+                }
+            }
+            Command::Acknowledge { up_to, transport } => self.acknowledge(up_to, transport).await,
             Command::Reject { seq, reason } => self.reject(seq, reason).await,
             Command::Report(report) => self.report(report),
             // Ends `run` before it gets here.
@@ -232,10 +342,14 @@ impl Driver {
         });
     }
 
-    async fn acknowledge(&self, up_to: u64) {
-        let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: ConfirmedBy::Http as u8 };
+    async fn acknowledge(&self, up_to: u64, transport: Transport) {
+        let tag = match transport {
+            Transport::Http => ConfirmedBy::Http,
+            Transport::Websocket => ConfirmedBy::Websocket,
+        };
+        let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: tag as u8 };
         self.in_queue("acknowledge", move |queue| queue.acknowledge(up_to, at)).await;
-        tracing::debug!(up_to, transport = "http", "acknowledged");
+        tracing::debug!(up_to, transport = name(transport), "acknowledged");
     }
 
     async fn reject(&mut self, seq: u64, reason: String) {
@@ -270,29 +384,37 @@ impl Driver {
     fn report(&mut self, report: Report) {
         let now = self.clock.mono();
         match report {
-            Report::Delivered => match self.journal.delivered(now) {
-                Some(DeliveryLine::First) => tracing::info!(transport = "http", "delivering"),
+            Report::Delivered { transport } => match self.journals.of(transport).delivered(now) {
+                Some(DeliveryLine::First) => {
+                    tracing::info!(transport = name(transport), "delivering");
+                }
                 Some(DeliveryLine::Recovered { failures, after }) => tracing::info!(
-                    transport = "http",
+                    transport = name(transport),
                     failures,
                     after = %humantime::format_duration(whole_seconds(after)),
                     "delivering again"
                 ),
                 None => {}
             },
-            Report::Failed { failure, retry_in } => {
-                let line = self.journal.failed(now, failure.kind);
+            Report::Linked => tracing::debug!("the Monitor has accepted the WebSocket"),
+            Report::FallbackBegan => {
+                tracing::warn!("the WebSocket is unavailable, heartbeats take over");
+            }
+            Report::FallbackEnded => tracing::info!("the WebSocket confirms again, heartbeats end"),
+            Report::Failed { transport, failure, retry_in } => {
+                let line = self.journals.of(transport).failed(now, failure.kind);
                 let Failure { kind, reason } = failure;
                 let retry_in = humantime::format_duration(Duration::from_millis(
                     u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
                 ));
                 let Some(line) = line else {
-                    tracing::debug!(%reason, %retry_in, "not delivered");
+                    tracing::debug!(transport = name(transport), %reason, %retry_in, "not delivered");
                     return;
                 };
                 let lasting = humantime::format_duration(whole_seconds(line.lasting));
                 tracing::warn!(
-                    %reason, failures = line.failures, %lasting, %retry_in,
+                    transport = name(transport), %reason, failures = line.failures, %lasting,
+                    %retry_in,
                     advice = advice(kind), "not delivered, samples are kept"
                 );
             }
@@ -306,6 +428,29 @@ impl Driver {
                 tracing::debug!(records, "a batch was refused, trying a smaller one");
             }
         }
+    }
+}
+
+/// One journal for each transport: an outage of one is told whatever the other does.
+#[derive(Default)]
+struct Journals {
+    http: Journal,
+    websocket: Journal,
+}
+
+impl Journals {
+    fn of(&mut self, transport: Transport) -> &mut Journal {
+        match transport {
+            Transport::Http => &mut self.http,
+            Transport::Websocket => &mut self.websocket,
+        }
+    }
+}
+
+fn name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Http => "http",
+        Transport::Websocket => "websocket",
     }
 }
 
@@ -330,7 +475,7 @@ fn whole_seconds(duration: Duration) -> Duration {
 }
 
 /// Reads what is to be sent, sends it, and tells how that ended.
-async fn post(link: &Link, store: &Store, selection: Selection) -> Answered {
+async fn post(link: &Link, store: &Store, selection: Selection, proof: Proof) -> Answered {
     let (from, limits) = match selection {
         Selection::Single { from } => (from, Limits { records: 1, bytes: usize::MAX }),
         Selection::Batch { from, records, bytes } => (from, Limits { records, bytes }),
@@ -344,7 +489,7 @@ async fn post(link: &Link, store: &Store, selection: Selection) -> Answered {
         }
     };
     match selection {
-        Selection::Single { .. } => link.post_single(&records).await,
-        Selection::Batch { .. } => link.post_batch(&records).await,
+        Selection::Single { .. } => link.post_single(&records, proof).await,
+        Selection::Batch { .. } => link.post_batch(&records, proof).await,
     }
 }

@@ -7,21 +7,25 @@
 //! it) is never taken for a refusal, since its nonce may be what was refused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use harborforge_storage::Record;
+use secrecy::SecretString;
 use url::Host;
 
-use super::classify::{Asked, Outcome, Reply, classify, printable};
-use super::machine::{Answered, Failure, FailureKind};
+use super::classify::{Asked, Outcome, Reply, classify, printable, retry_after_wait};
+use super::machine::{Answered, Failure, FailureKind, Proof};
 use super::skew::Skew;
 use crate::config::{self, Config, Credential};
 use crate::crypto::{self, Fingerprint, KeyDocument, Verdict};
-use crate::protocol::{BATCH_BYTES, Capabilities, batch_body};
-use crate::sample::{Envelope, splice};
+use crate::protocol::{
+    BATCH_BYTES, Capabilities, HandshakeAnswer, Hello, batch_body, metrics_message,
+};
+use crate::sample::{CONNECTOR_VERSION, Envelope, splice};
 use crate::store::chain;
 use crate::transport::{
-    Answer, Endpoint, EndpointError, HttpTransport, Proxy, Target, TransportError,
+    Answer, Endpoint, EndpointError, HttpTransport, Proxy, Socket, Target, TransportError,
+    UpgradeError, WebSocketTransport,
 };
 
 /// Why no link can be made of a configuration.
@@ -49,9 +53,27 @@ pub struct KeyFetched {
     pub replaces: Option<Fingerprint>,
 }
 
+/// How a WebSocket handshake ended.
+pub enum Connected {
+    /// The Monitor accepts this server.
+    Accepted {
+        /// The open socket.
+        socket: Box<Socket>,
+        /// The token to prove with from now on, once it is durable.
+        token: Option<SecretString>,
+    },
+    /// The Monitor does not accept this server, in its words.
+    Refused(String),
+    /// The Monitor asks to wait: this long, or the backoff when it does not say.
+    Busy(Option<Duration>, String),
+    /// Anything else: a broken link.
+    Broken(Failure),
+}
+
 /// The link to one Monitor. Shared by the requests under way.
 pub struct Link {
     http: HttpTransport,
+    websocket: WebSocketTransport,
     backend_url: String,
     identifier: String,
     credential: Credential,
@@ -64,6 +86,7 @@ pub struct Link {
 struct Known {
     key: Option<Arc<KeyDocument>>,
     remembered: Option<Fingerprint>,
+    token: Option<SecretString>,
     skew: Skew,
 }
 
@@ -79,8 +102,10 @@ impl Link {
         let endpoint = Endpoint::parse(base.as_str())?
             .with_ca_file(config.ca_file.clone())
             .with_proxy(config.proxy.as_ref().map(proxy));
+        let http = HttpTransport::new(endpoint)?;
         Ok(Self {
-            http: HttpTransport::new(endpoint)?,
+            websocket: WebSocketTransport::new(&http),
+            http,
             backend_url: base.to_string(),
             identifier: config.identifier.clone(),
             credential,
@@ -95,9 +120,29 @@ impl Link {
         &self.backend_url
     }
 
-    /// Takes up the fingerprint remembered from an earlier run.
-    pub fn remember(&self, fingerprint: Option<Fingerprint>) {
-        self.known().remembered = fingerprint;
+    /// Takes up what is remembered from an earlier run: the key's fingerprint, and the resume
+    /// token where it was given to this identifier.
+    pub fn remember(&self, fingerprint: Option<Fingerprint>, token: Option<SecretString>) {
+        let mut known = self.known();
+        known.remembered = fingerprint;
+        known.token = token;
+    }
+
+    /// Uses another resume token from now on.
+    pub fn set_token(&self, token: SecretString) {
+        self.known().token = Some(token);
+    }
+
+    /// Whether there is a resume token to prove with.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.known().token.is_some()
+    }
+
+    /// The server's name at the Monitor.
+    #[must_use]
+    pub fn identifier(&self) -> &str {
+        &self.identifier
     }
 
     /// Takes over what another link has learnt of the same Monitor.
@@ -159,10 +204,78 @@ impl Link {
         Ok(fetched)
     }
 
+    /// Opens a WebSocket and shakes hands (section 4, steps 1 to 3).
+    pub async fn connect(&self, with: Proof) -> Connected {
+        let mut socket = match self.websocket.connect().await {
+            Ok(socket) => socket,
+            Err(error) => return not_upgraded(error),
+        };
+        // Made only now: the proof's time counts from here.
+        let proof = match self.proof(with) {
+            Ok(Some(proof)) => proof,
+            Ok(None) => {
+                let reason = "the WebSocket needs a challenge".to_owned();
+                return Connected::Broken(Failure { kind: FailureKind::Local, reason });
+            }
+            Err(failure) => return Connected::Broken(failure),
+        };
+        match socket.prove(&proof).await {
+            Ok(HandshakeAnswer::Accepted { resume_token }) => Connected::Accepted {
+                socket: Box::new(socket),
+                token: resume_token.map(SecretString::from),
+            },
+            Ok(HandshakeAnswer::Refused { said }) => Connected::Refused(printable(&said)),
+            Ok(HandshakeAnswer::Broken) => Connected::Broken(Failure {
+                kind: FailureKind::Answer,
+                reason: "the answer to the proof is not the Monitor's".to_owned(),
+            }),
+            Err(error) => {
+                Connected::Broken(Failure { kind: FailureKind::Unreachable, reason: chain(&error) })
+            }
+        }
+    }
+
+    /// `server.hello`, the first message over an accepted link.
+    #[must_use]
+    pub fn hello(&self) -> Vec<u8> {
+        let hello = Hello {
+            identifier: &self.identifier,
+            openclaw_version: None,
+            agents: &[],
+            connector_version: CONNECTOR_VERSION,
+        };
+        hello.message()
+    }
+
+    /// A stored sample as a `server.metrics` message.
+    ///
+    /// # Errors
+    /// When what is stored is no sample.
+    pub fn metrics(&self, record: &Record) -> Result<Vec<u8>, serde_json::Error> {
+        let epoch = record.epoch.to_string();
+        metrics_message(&record.payload, &self.envelope(record, &epoch, None))
+    }
+
+    fn envelope<'a>(
+        &'a self,
+        record: &Record,
+        epoch: &'a str,
+        encrypted_payload: Option<&'a str>,
+    ) -> Envelope<'a> {
+        Envelope {
+            identifier: &self.identifier,
+            seq: record.seq,
+            epoch,
+            replayed: false,
+            gaps: &[],
+            encrypted_payload,
+        }
+    }
+
     /// Sends the first of the records as a heartbeat of its own (section 5).
-    pub async fn post_single(&self, records: &[Record]) -> Answered {
+    pub async fn post_single(&self, records: &[Record], with: Proof) -> Answered {
         let Some(record) = records.first() else { return Answered::NothingToSend };
-        let proof = match self.proof() {
+        let proof = match self.proof(with) {
             Ok(proof) => proof,
             Err(failure) => return Answered::Failed(failure),
         };
@@ -174,11 +287,11 @@ impl Link {
     }
 
     /// Sends as many of the records as a batch may hold (section 7).
-    pub async fn post_batch(&self, records: &[Record]) -> Answered {
-        let proof = match self.proof() {
+    pub async fn post_batch(&self, records: &[Record], with: Proof) -> Answered {
+        let proof = match self.proof(with) {
             Ok(Some(proof)) => proof,
             // Only proved heartbeats have a batch form.
-            Ok(None) => return self.post_single(records).await,
+            Ok(None) => return self.post_single(records, with).await,
             Err(failure) => return Answered::Failed(failure),
         };
         let overhead = proof.len() + self.identifier.len() * 6 + 64;
@@ -194,7 +307,7 @@ impl Link {
         }
         let (Some(first), Some(last)) = (sent.first().copied(), sent.last().copied()) else {
             // The first of them cannot be sent in a batch: alone it is judged for what it is.
-            return self.post_single(records).await;
+            return self.post_single(records, with).await;
         };
         match batch_body(&self.identifier, &proof, &samples) {
             Ok(body) => self.send(Asked::Batch { first, last }, sent, body).await,
@@ -206,19 +319,11 @@ impl Link {
     /// way of the refused, so that it does not hold up those behind it.
     fn telemetry(&self, record: &Record, proof: Option<&str>) -> Result<Vec<u8>, Outcome> {
         let epoch = record.epoch.to_string();
-        let envelope = Envelope {
-            identifier: &self.identifier,
-            seq: record.seq,
-            epoch: &epoch,
-            replayed: false,
-            gaps: &[],
-            encrypted_payload: proof,
-        };
-        splice(&record.payload, &envelope)
+        splice(&record.payload, &self.envelope(record, &epoch, proof))
             .map_err(|error| Outcome::Unacceptable(format!("cannot be sent: {error}")))
     }
 
-    fn proof(&self) -> Result<Option<String>, Failure> {
+    fn proof(&self, with: Proof) -> Result<Option<String>, Failure> {
         let Credential::Challenge(challenge) = &self.credential else { return Ok(None) };
         let known = self.known().clone();
         let Some(key) = known.key else {
@@ -226,7 +331,11 @@ impl Link {
             return Err(Failure { kind: FailureKind::Local, reason });
         };
         let at = known.skew.correct(SystemTime::now());
-        crypto::prove(&key, &self.identifier, crypto::Credential::Challenge(challenge), at)
+        let credential = match (with, &known.token) {
+            (Proof::Token, Some(token)) => crypto::Credential::ResumeToken(token),
+            (Proof::Challenge | Proof::Token, _) => crypto::Credential::Challenge(challenge),
+        };
+        crypto::prove(&key, &self.identifier, credential, at)
             .map(Some)
             .map_err(|error| local(&error))
     }
@@ -269,6 +378,24 @@ impl Link {
                     "this host's clock agrees with the Monitor's again"
                 );
             }
+        }
+    }
+}
+
+fn not_upgraded(error: UpgradeError) -> Connected {
+    let reason = |status: u16, said: &str| {
+        let said = printable(said.trim());
+        if said.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {said}") }
+    };
+    match error {
+        UpgradeError::Refused { status, said } => Connected::Refused(reason(status, &said)),
+        UpgradeError::Busy { status, retry_after, said } => {
+            let wait = retry_after_wait(retry_after.as_deref(), SystemTime::now());
+            Connected::Busy(wait, reason(status, &said))
+        }
+        UpgradeError::Transport(error) => Connected::Broken(unreachable(&error)),
+        UpgradeError::Answered { .. } | UpgradeError::Improper(_) => {
+            Connected::Broken(Failure { kind: FailureKind::Answer, reason: chain(&error) })
         }
     }
 }

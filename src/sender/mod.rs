@@ -12,4 +12,5 @@ pub mod keepalive;
 pub mod link;
 pub mod machine;
 pub mod skew;
+mod socket;
 pub mod window;

@@ -1,10 +1,20 @@
 //! The machine's rules one by one, and the whole of it against a Monitor at its worst.
 
+use std::time::SystemTime;
+
 use super::*;
+use crate::protocol::{BATCH_RECORDS, KEY_REFETCH_INTERVAL, Rejection};
+use crate::sender::classify::Outcome;
 
 const CAP: Duration = Duration::from_secs(300);
-const PROVED: Settings = Settings { proved: true, backoff_cap: CAP };
-const PLAIN: Settings = Settings { proved: false, backoff_cap: CAP };
+const PLAIN: Settings = Settings {
+    proved: false,
+    transports: Transports::Http,
+    report_interval: Duration::from_secs(30),
+    fallback_interval: Duration::from_secs(60),
+    backoff_cap: CAP,
+};
+const PROVED: Settings = Settings { proved: true, ..PLAIN };
 const ALL: Capabilities = Capabilities { ack: true, resume: true, batch: true };
 
 /// A machine, the virtual time, and what it last asked for.
@@ -17,7 +27,12 @@ struct Bench {
 
 impl Bench {
     fn new(settings: Settings) -> Self {
-        Self { machine: Machine::new(settings), now: Duration::ZERO, seed: 1, commands: vec![] }
+        Self {
+            machine: Machine::new(settings, false),
+            now: Duration::ZERO,
+            seed: 1,
+            commands: vec![],
+        }
     }
 
     fn tell(&mut self, event: Event) -> &[Command] {
@@ -33,38 +48,28 @@ impl Bench {
 
     /// The try that is under way, by the last commands.
     fn attempt(&self) -> Attempt {
-        self.commands
-            .iter()
-            .find_map(|command| match command {
-                Command::FetchKey { attempt } | Command::Post { attempt, .. } => Some(*attempt),
-                Command::Acknowledge { .. }
-                | Command::Reject { .. }
-                | Command::WakeAt(_)
-                | Command::Report(_)
-                | Command::Finished => None,
-            })
-            .unwrap_or_else(|| panic!("nothing was tried: {:?}", self.commands))
+        let attempts = self.commands.iter().filter_map(|command| {
+            if let Command::FetchKey { attempt } | Command::Post { attempt, .. } = command {
+                Some(*attempt)
+            } else {
+                None
+            }
+        });
+        attempts.last().unwrap_or_else(|| panic!("nothing was tried: {:?}", self.commands))
     }
 
     fn selection(&self) -> Selection {
-        self.commands
-            .iter()
-            .find_map(|command| match command {
-                Command::Post { selection, .. } => Some(*selection),
-                Command::FetchKey { .. }
-                | Command::Acknowledge { .. }
-                | Command::Reject { .. }
-                | Command::WakeAt(_)
-                | Command::Report(_)
-                | Command::Finished => None,
-            })
-            .unwrap_or_else(|| panic!("nothing was posted: {:?}", self.commands))
+        let selections = self.commands.iter().filter_map(|command| {
+            if let Command::Post { selection, .. } = command { Some(*selection) } else { None }
+        });
+        selections.last().unwrap_or_else(|| panic!("nothing was posted: {:?}", self.commands))
     }
 
     fn fetched(&mut self, capabilities: Capabilities) -> &[Command] {
         assert!(matches!(self.commands.last(), Some(Command::FetchKey { .. })), "no key wanted");
         let attempt = self.attempt();
-        self.tell(Event::Key { attempt, result: Ok(capabilities) })
+        let news = KeyNews { capabilities, changed: false };
+        self.tell(Event::Key { attempt, result: Ok(news) })
     }
 
     fn answered(&mut self, first: u64, last: u64, outcome: Outcome) -> &[Command] {
@@ -90,19 +95,15 @@ impl Bench {
     }
 
     fn rejects(&self) -> Vec<u64> {
-        self.commands
-            .iter()
-            .filter_map(|command| match command {
-                Command::Reject { seq, .. } => Some(*seq),
-                Command::FetchKey { .. }
-                | Command::Post { .. }
-                | Command::Acknowledge { .. }
-                | Command::WakeAt(_)
-                | Command::Report(_)
-                | Command::Finished => None,
-            })
-            .collect()
+        let rejects = self.commands.iter().filter_map(|command| {
+            if let Command::Reject { seq, .. } = command { Some(*seq) } else { None }
+        });
+        rejects.collect()
     }
+}
+
+fn acknowledged(up_to: u64) -> Command {
+    Command::Acknowledge { up_to, transport: Transport::Http }
 }
 
 fn unacceptable() -> Outcome {
@@ -130,10 +131,14 @@ fn the_key_comes_first_and_then_the_oldest_sample() {
     b.fetched(Capabilities::default());
     assert_eq!(b.selection(), Selection::Single { from: 5 });
     b.answered(5, 5, Outcome::Delivered);
-    assert_eq!(b.commands[0], Command::Acknowledge { up_to: 5 });
+    assert_eq!(b.commands[0], acknowledged(5));
     assert_eq!(b.selection(), Selection::Single { from: 6 });
     b.answered(6, 6, Outcome::Delivered);
-    assert_eq!(b.commands.last(), Some(&Command::Report(Report::Delivered)), "drained: rest");
+    assert_eq!(
+        b.commands.last(),
+        Some(&Command::Report(Report::Delivered { transport: Transport::Http })),
+        "drained: rest"
+    );
 }
 
 #[test]
@@ -152,7 +157,7 @@ fn a_batch_is_used_where_it_is_offered_and_confirmed_only_as_far_as_it_was_store
     b.answered(1, 500, progress(300, &[7]));
     assert_eq!(
         b.commands[..2],
-        [Command::Reject { seq: 7, reason: "no".into() }, Command::Acknowledge { up_to: 300 }],
+        [Command::Reject { seq: 7, reason: "no".into() }, acknowledged(300)],
         "the rejected is kept before the cursor passes it"
     );
     assert!(matches!(b.selection(), Selection::Batch { from: 301, .. }));
@@ -212,7 +217,7 @@ fn a_refused_sample_moves_after_three_tries_and_the_queue_goes_on() {
     b.sleep();
     assert_eq!(b.selection(), Selection::Single { from: 2 });
     b.answered(2, 2, Outcome::Delivered);
-    assert_eq!(b.commands[0], Command::Acknowledge { up_to: 2 });
+    assert_eq!(b.commands[0], acknowledged(2));
 }
 
 #[test]
@@ -340,13 +345,12 @@ fn new_credentials_are_used_at_once() {
     b.answered(1, 1, Outcome::NotAccepted("HTTP 403".into()));
     b.tell(Event::Credentials);
     assert_eq!(b.selection(), Selection::Single { from: 1 });
+    let under_way = b.attempt();
     // And when they change while a try with the old ones is under way, its refusal says nothing.
     b.tell(Event::Credentials);
-    b.commands = vec![Command::Post {
-        attempt: b.machine.under_way.unwrap().0,
-        selection: Selection::Single { from: 1 },
-    }];
-    b.answered(1, 1, Outcome::NotAccepted("HTTP 403".into()));
+    let refused = Outcome::NotAccepted("HTTP 403".into());
+    let result = Answered::Got { sent: vec![1], outcome: refused };
+    b.tell(Event::Answer { attempt: under_way, result });
     assert_eq!(b.selection(), Selection::Single { from: 1 });
 }
 
@@ -357,7 +361,7 @@ fn another_monitor_means_another_key() {
     b.fetched(ALL);
     b.answered(1, 1, Outcome::Delivered);
     b.failed();
-    b.tell(Event::Endpoint);
+    b.tell(Event::Endpoint { token: false });
     assert!(matches!(b.commands.last(), Some(Command::FetchKey { .. })));
 }
 
@@ -375,7 +379,7 @@ fn try_now_does_not_wait_and_shutdown_waits_for_what_is_under_way() {
     assert_eq!(b.tell(Event::Shutdown), []);
     let answer = Answered::Got { sent: vec![1], outcome: Outcome::Delivered };
     let commands = b.tell(Event::Answer { attempt, result: answer });
-    assert_eq!(commands.first(), Some(&Command::Acknowledge { up_to: 1 }));
+    assert_eq!(commands.first(), Some(&acknowledged(1)));
     assert_eq!(commands.last(), Some(&Command::Finished));
 }
 
@@ -471,7 +475,7 @@ mod against_a_monitor_at_its_worst {
                     Some(Command::FetchKey { .. }) => {
                         b.fetched(Capabilities { batch, ..Default::default() });
                     }
-                    Some(Command::Post { attempt, selection }) => {
+                    Some(Command::Post { attempt, selection, .. }) => {
                         let (from, most) = match selection {
                             Selection::Single { from } => (from, 1),
                             Selection::Batch { from, records, .. } => (from, records),
@@ -503,7 +507,7 @@ mod against_a_monitor_at_its_worst {
                             prop_assert!(pending.remove(&seq), "{} was not pending", seq);
                             rejected.insert(seq);
                         }
-                        Command::Acknowledge { up_to } => {
+                        Command::Acknowledge { up_to, .. } => {
                             let still: BTreeSet<u64> = pending.split_off(&(up_to + 1));
                             for seq in std::mem::replace(&mut pending, still) {
                                 prop_assert!(stored.contains(&seq), "{} was never stored", seq);
@@ -511,6 +515,12 @@ mod against_a_monitor_at_its_worst {
                         }
                         Command::FetchKey { .. }
                         | Command::Post { .. }
+                        | Command::Connect { .. }
+                        | Command::SaveToken { .. }
+                        | Command::Hello { .. }
+                        | Command::Send { .. }
+                        | Command::Ping { .. }
+                        | Command::CloseLink { .. }
                         | Command::WakeAt(_)
                         | Command::Report(_)
                         | Command::Finished => {}

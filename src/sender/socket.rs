@@ -1,0 +1,226 @@
+//! An open WebSocket as the driver holds it: one task that reads, one that writes.
+//!
+//! Invariants: what is about to be written is told before its first byte is on the wire; orders
+//! are carried out one after the other, so a Ping stands behind the samples before it; both tasks
+//! end with the handle, and a link that is at its end says so once, as [`LinkEvent::Lost`] or
+//! [`LinkEvent::Refused`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use harborforge_storage::{Limits, Record, Set};
+
+use super::classify::printable;
+use super::link::Link;
+use super::machine::{Attempt, LinkEvent};
+use crate::protocol::{WebSocketEvent, read_event, refuses};
+use crate::runtime::{self, Task, TaskGuard, channel};
+use crate::store::{Store, chain};
+use crate::transport::{Incoming, Reader, Socket, SocketError, Writer};
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// Close code of a link that is not needed any more (RFC 6455, 7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
+
+/// Where events of a link go.
+pub(super) type Events = channel::Sender<(Attempt, LinkEvent)>;
+
+enum Order {
+    Text(Vec<u8>),
+    Samples { from: u64, limits: Limits },
+    Ping([u8; 8]),
+    Close,
+}
+
+/// An open link. Dropping it ends it without a goodbye.
+pub(super) struct OpenLink {
+    pub(super) name: Attempt,
+    orders: channel::Sender<Order>,
+    _reader: TaskGuard<()>,
+    writer: TaskGuard<()>,
+    done: channel::Receiver<()>,
+}
+
+impl OpenLink {
+    /// Takes over an accepted socket.
+    pub(super) fn new(
+        name: Attempt,
+        socket: Socket,
+        link: Arc<Link>,
+        store: Store,
+        events: &Events,
+    ) -> Self {
+        let (reader, writer) = socket.split();
+        // The machine has no more under way than a Hello, samples, a Ping and a goodbye.
+        let (orders, received) = channel::bounded(16);
+        let (finished, done) = channel::bounded(1);
+        let reading = read(name, reader, events.clone());
+        let writing = Writing { name, writer, link, store, events: events.clone() };
+        let writing = async move {
+            writing.run(&received).await;
+            drop(finished);
+        };
+        Self {
+            name,
+            orders,
+            _reader: runtime::spawn_guarded(reading),
+            writer: runtime::spawn_guarded(writing),
+            done,
+        }
+    }
+
+    /// Sends a text message.
+    pub(super) fn text(&self, message: Vec<u8>) {
+        self.order(Order::Text(message));
+    }
+
+    /// Sends pending samples from `from` on.
+    pub(super) fn samples(&self, from: u64, records: usize, bytes: usize) {
+        self.order(Order::Samples { from, limits: Limits { records, bytes } });
+    }
+
+    /// Sends a Ping.
+    pub(super) fn ping(&self, payload: [u8; 8]) {
+        self.order(Order::Ping(payload));
+    }
+
+    /// A link that does not take its orders is silent as well: its death is found that way.
+    fn order(&self, order: Order) {
+        let _ = self.orders.try_send(order);
+    }
+
+    /// Says goodbye behind what is being written, as long as that takes no longer than a moment.
+    pub(super) fn close(self) -> Task<()> {
+        runtime::spawn(async move {
+            let _ = self.orders.try_send(Order::Close);
+            // The channel closes when the writer is through.
+            let _ = runtime::timeout(GOODBYE, self.done.recv()).await;
+            drop(self.writer);
+        })
+    }
+}
+
+async fn read(name: Attempt, mut reader: Reader, events: Events) {
+    loop {
+        let event = match reader.next().await {
+            Ok(Incoming::Text(text)) => match read_event(&text) {
+                WebSocketEvent::Ack { seq } => LinkEvent::Ack(seq),
+                WebSocketEvent::Reject(rejection) => {
+                    LinkEvent::Reject(rejection.seq, printable(&rejection.error))
+                }
+                WebSocketEvent::NotOk { said } => LinkEvent::NotOk(printable(&said)),
+                WebSocketEvent::Ignored => LinkEvent::Frame,
+            },
+            Ok(Incoming::Pong(payload)) => LinkEvent::Pong(payload),
+            Ok(Incoming::Alive) => LinkEvent::Frame,
+            Ok(Incoming::Closed { code, reason }) => ended(code, &reason),
+            Err(error) => lost(&error),
+        };
+        let last = matches!(event, LinkEvent::Lost(_) | LinkEvent::Refused(_));
+        if events.send((name, event)).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn ended(code: Option<u16>, reason: &str) -> LinkEvent {
+    let code_text = code.map_or_else(String::new, |code| format!(" with code {code}"));
+    let said = format!("the Monitor closed the WebSocket{code_text}: {}", printable(reason));
+    if code.is_some_and(refuses) { LinkEvent::Refused(said) } else { LinkEvent::Lost(said) }
+}
+
+fn lost(error: &SocketError) -> LinkEvent {
+    LinkEvent::Lost(chain(error))
+}
+
+struct Writing {
+    name: Attempt,
+    writer: Writer,
+    link: Arc<Link>,
+    store: Store,
+    events: Events,
+}
+
+impl Writing {
+    async fn run(mut self, orders: &channel::Receiver<Order>) {
+        while let Ok(order) = orders.recv().await {
+            let done = match order {
+                Order::Text(message) => self.writer.send(message).await,
+                Order::Samples { from, limits } => self.samples(from, limits).await,
+                Order::Ping(payload) => self.writer.ping(payload).await,
+                Order::Close => {
+                    // Whoever is gone needs no goodbye.
+                    let _ = self.writer.close(NORMAL_CLOSURE, "").await;
+                    return;
+                }
+            };
+            if let Err(error) = done {
+                self.tell(lost(&error)).await;
+                return;
+            }
+        }
+    }
+
+    async fn tell(&self, event: LinkEvent) {
+        // Only a driver that has ended does not listen any more.
+        let _ = self.events.send((self.name, event)).await;
+    }
+
+    async fn samples(&mut self, from: u64, limits: Limits) -> Result<(), SocketError> {
+        let read = self.store.call(move |queue| queue.read(Set::Pending, from, limits)).await;
+        let records = match read {
+            Ok(records) => records,
+            Err(error) => {
+                self.tell(LinkEvent::Lost(format!("the queue cannot be read: {}", chain(&error))))
+                    .await;
+                return Ok(());
+            }
+        };
+        let nothing = records.is_empty();
+        let (items, messages) = match self.messages(&records, limits.bytes) {
+            Ok(made) => made,
+            Err(reason) => {
+                // The heartbeat takes over in time, and judges the sample for what it is.
+                self.tell(LinkEvent::Lost(reason)).await;
+                return Ok(());
+            }
+        };
+        if !nothing {
+            self.tell(LinkEvent::Sending(items)).await;
+            for message in messages {
+                self.writer.feed(message).await?;
+            }
+            self.writer.flush().await?;
+        }
+        self.tell(LinkEvent::Written { nothing }).await;
+        Ok(())
+    }
+
+    /// As many messages as the bytes allow, but at least one, with the number and size of each.
+    #[allow(clippy::type_complexity, reason = "a pair of lists")]
+    fn messages(
+        &self,
+        records: &[Record],
+        bytes: usize,
+    ) -> Result<(Vec<(u64, usize)>, Vec<Vec<u8>>), String> {
+        let (mut items, mut messages) = (Vec::new(), Vec::new());
+        let mut sum = 0usize;
+        for record in records {
+            let message = match self.link.metrics(record) {
+                Ok(message) => message,
+                // What stands before it can go; then it is the first.
+                Err(_) if !items.is_empty() => break,
+                Err(error) => return Err(format!("sample {} cannot be sent: {error}", record.seq)),
+            };
+            sum += message.len();
+            if sum > bytes && !items.is_empty() {
+                break;
+            }
+            items.push((record.seq, message.len()));
+            messages.push(message);
+        }
+        Ok((items, messages))
+    }
+}
