@@ -75,6 +75,15 @@ impl From<io::Error> for Fault {
     }
 }
 
+/// Whether a thread of this name belongs to the database engine.
+///
+/// Such a thread must not panic: a call that waits for it would wait for ever. It cannot be
+/// caught from here, so a program installs a panic hook that ends the process when this says
+/// yes, and lets its supervisor start it again; opening then mends what was left.
+pub fn is_engine_thread(name: &str) -> bool {
+    name.starts_with("sled-io")
+}
+
 /// What was mended to get a database open.
 #[derive(Debug, Default)]
 pub(crate) struct Repairs {

@@ -73,6 +73,7 @@ impl Queue {
         let mut lost: Vec<(u64, u64)> = Vec::new();
         let mut seq = from.max(self.cursor.saturating_add(1));
         let mut failed = None;
+        let mut retried = None;
         while seq < self.next_seq && !portion.is_full() {
             if let Some(end) = self.settled.end_of_run(seq) {
                 seq = end.saturating_add(1);
@@ -101,8 +102,16 @@ impl Queue {
                     }
                 }
                 Err(fault) => {
-                    let path = self.row.get(at).map(|g| g.path(&self.dir)).unwrap_or_default();
-                    failed = Some(Error::engine("read from", &path, fault));
+                    // A database that met a write error may refuse to read as well until it is
+                    // opened again; so once more, afresh.
+                    let Some(g) = self.row.get_mut(at) else { break };
+                    g.close();
+                    if retried != Some(g.id) {
+                        retried = Some(g.id);
+                        seq = portion.items.last().map_or(seq, |last| last.seq.saturating_add(1));
+                        continue;
+                    }
+                    failed = Some(Error::engine("read from", &g.path(&self.dir), fault));
                     break;
                 }
             }
