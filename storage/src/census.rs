@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use crate::engine::{Fault, Repairs, Store, Visit};
+use crate::engine::{Fault, Store, Visit};
 use crate::error::Error;
 use crate::files;
 use crate::generation::{DOOMED, Generation, Name};
 use crate::manifest::{Role, Sealed};
+use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
 use crate::recovery::take_repairs;

@@ -55,6 +55,7 @@ mod inspect;
 mod lock;
 mod manifest;
 mod marks;
+mod mend;
 mod quarantine;
 mod queue;
 mod ranges;

@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::engine::Repairs;
 use crate::error::Error;
 use crate::gaps::Gaps;
 use crate::generation::Generation;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
 use crate::marks::{CursorFile, MarkFile};
+use crate::mend::Repairs;
 use crate::ranges::RangeSet;
 use crate::record;
 use crate::types::{

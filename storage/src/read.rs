@@ -3,9 +3,10 @@
 //! A record that cannot be read is passed by. Among the pending ones it becomes a gap, durably;
 //! among the sent and rejected ones nothing is owed any more, so it is only left out.
 
-use crate::engine::{Fault, Repairs, Visit};
+use crate::engine::{Fault, Visit};
 use crate::error::Error;
 use crate::manifest::Role;
+use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded};
@@ -243,6 +244,8 @@ impl Queue {
         // Rejections come in any order, so each generation gives its lowest ones and the lowest
         // of all are taken.
         let mut found: Vec<RejectedRecord> = Vec::new();
+        // Below this number every generation has given all it holds.
+        let mut ceiling = u64::MAX;
         for at in 0..self.rejects.len() {
             let Some(g) = self.rejects.get_mut(at) else { continue };
             if g.last < from || g.is_empty() {
@@ -257,12 +260,14 @@ impl Queue {
                 .and_then(|store| {
                     store.visit(low, high, high, &mut |seq, bytes| {
                         if portion.is_full() {
+                            ceiling = ceiling.min(seq);
                             return Visit::Stop;
                         }
                         let decoded = record::decode(bytes, seq).ok();
                         if let Some(rejected) = decoded.and_then(Decoded::to_rejected) {
                             let size = rejected.record.payload.len();
                             if !portion.fits(size) {
+                                ceiling = ceiling.min(seq);
                                 return Visit::Stop;
                             }
                             portion.push(rejected, size);
@@ -284,7 +289,7 @@ impl Queue {
         let mut portion = Portion::new(limits);
         for rejected in found {
             let size = rejected.record.payload.len();
-            if portion.is_full() || !portion.fits(size) {
+            if rejected.record.seq >= ceiling || portion.is_full() || !portion.fits(size) {
                 break;
             }
             portion.push(rejected, size);

@@ -13,13 +13,14 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::census::find_generations;
-use crate::engine::{Repairs, Visit};
+use crate::engine::Visit;
 use crate::error::Error;
 use crate::files;
 use crate::gaps::Gaps;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
 use crate::marks::{CursorFile, MarkFile};
+use crate::mend::Repairs;
 use crate::queue::{Queue, manifest_path};
 use crate::ranges::RangeSet;
 use crate::record;

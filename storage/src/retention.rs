@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use crate::engine::{Fault, Repairs, Store};
+use crate::engine::{Fault, Store};
 use crate::error::Error;
 use crate::files;
 use crate::generation::{DOOMED, Generation};
 use crate::manifest::Role;
+use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
 use crate::types::{GapReason, Maintenance, Stamp};

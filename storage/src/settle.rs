@@ -90,7 +90,9 @@ impl Queue {
             let fresh = self.create_generation(record.seq, Role::Rejected)?;
             self.rejects.push(fresh);
         }
-        let Some(active) = self.rejects.last_mut() else { return Ok(()) };
+        let Some(active) = self.rejects.last_mut() else {
+            return Err(Error::engine("keep a rejected record in", &self.dir, closed()));
+        };
         let path = active.path(&self.dir);
         let encoded = record::encode_rejected(record, reason, now.wall_ms);
         let written = match active.opened_mut() {
