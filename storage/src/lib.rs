@@ -44,6 +44,8 @@
 //! oldest, the newest and the one being read. When one is closed for good it is opened once
 //! more to leave a current snapshot, which turns silent loss by damage into read errors.
 
+mod append;
+mod census;
 mod engine;
 mod error;
 mod files;
@@ -53,6 +55,8 @@ mod inspect;
 mod lock;
 mod manifest;
 mod marks;
+mod mend;
+mod quarantine;
 mod queue;
 mod ranges;
 mod read;
@@ -60,9 +64,12 @@ mod record;
 mod recovery;
 mod retention;
 mod scratch;
+mod settle;
 mod slots;
+mod stats;
 mod types;
 
+pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
