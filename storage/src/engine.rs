@@ -13,12 +13,13 @@
 //! - Half-written snapshots go before every opening: sled takes one for the newest snapshot.
 //! - A panic is caught and becomes [`Fault::Damaged`].
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::files;
+use crate::mend::{Repairs, free_of_leftovers, move_aside, remove_half_snapshots};
 use crate::record;
 
 /// sled's segment. 64 KiB keeps the file at 1.8 times the payload; 512 KiB takes 3 times.
@@ -75,17 +76,13 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// What was mended to get a database open.
-#[derive(Debug, Default)]
-pub(crate) struct Repairs {
-    pub(crate) removed_snapshots: Vec<PathBuf>,
-    pub(crate) moved_aside: Vec<PathBuf>,
-}
-
-impl Repairs {
-    pub(crate) fn any(&self) -> bool {
-        !self.moved_aside.is_empty()
-    }
+/// Whether a thread of this name belongs to the database engine.
+///
+/// Such a thread must not panic: a call that waits for it would wait for ever. It cannot be
+/// caught from here, so a program installs a panic hook that ends the process when this says
+/// yes, and lets its supervisor start it again; opening then mends what was left.
+pub fn is_engine_thread(name: &str) -> bool {
+    name.starts_with("sled-io")
 }
 
 /// What a visitor of records wants next.
@@ -324,6 +321,7 @@ fn split_key(key: &[u8]) -> Option<(u64, u16)> {
 }
 
 fn open_once(dir: &Path, cache: u64) -> Result<Store, Fault> {
+    free_of_leftovers(dir)?;
     let config = sled::Config::new()
         .path(dir)
         .segment_size(SEGMENT)
@@ -347,34 +345,6 @@ fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
             Err(Fault::Damaged(format!("the engine panicked: {text}")))
         }
     }
-}
-
-fn remove_half_snapshots(dir: &Path, repairs: &mut Repairs) -> Result<(), Fault> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(&path)?;
-            repairs.removed_snapshots.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Renames the files of `dir` that begin with one of `prefixes`; whether there were any.
-fn move_aside(dir: &Path, prefixes: &[&str], repairs: &mut Repairs) -> Result<bool, Fault> {
-    let mut any = false;
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
-            let aside = dir.join(format!("aside.{name}"));
-            fs::rename(&path, &aside)?;
-            repairs.moved_aside.push(aside);
-            any = true;
-        }
-    }
-    Ok(any)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Tests of the engine's wrapper, against real files.
 
+use std::fs;
+
 use super::*;
 use crate::types::Stamp;
 use uuid::Uuid;
@@ -134,4 +136,18 @@ fn a_refusal_of_the_system_is_not_damage() {
         other => panic!("{other:?}"),
     }
     assert!(dir.join("conf").is_dir());
+}
+
+#[test]
+fn a_leftover_lock_of_this_process_is_got_around() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("g");
+    let mut store = Store::create(&dir, CACHE).unwrap();
+    store.put(1, &encoded(1, 10)).unwrap();
+    store.sync().unwrap();
+    // As an opening that panicked leaves it: nobody will ever let go of the first handle.
+    let again = Store::open(&dir, CACHE, &mut Repairs::default()).unwrap();
+    assert_eq!(all(&again).len(), 1);
+    drop(store);
+    assert_eq!(all(&again).len(), 1);
 }

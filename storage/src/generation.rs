@@ -7,8 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::{Fault, Repairs, Store, Visit};
+use crate::engine::{Fault, Store, Visit};
 use crate::manifest::{Role, Sealed};
+use crate::mend::Repairs;
 use crate::record;
 use crate::types::Stamp;
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::census::{arrange, generation_names};
 use crate::engine::{Fault, Visit};
 use crate::error::Error;
 use crate::gaps::Gaps;
@@ -19,7 +20,7 @@ use crate::marks::{CursorFile, MarkFile};
 use crate::queue::manifest_path;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded, Malformed};
-use crate::recovery::{QUEUE_DIR, arrange, generation_names};
+use crate::recovery::QUEUE_DIR;
 use crate::scratch::{Copy, Scratch};
 use crate::types::{Gap, Record, Set};
 

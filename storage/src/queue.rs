@@ -1,4 +1,7 @@
-//! The queue itself: append, acknowledge, reject, give up.
+//! The queue's state, and what its other files share.
+//!
+//! `append.rs` puts records in, `read.rs` shows them, `settle.rs` takes them off, `retention.rs`
+//! deletes, `recovery.rs` opens, `stats.rs` counts.
 //!
 //! Invariants:
 //! - Every number from 1 to below `next_seq` is at any time exactly one of: at or below the
@@ -11,19 +14,17 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::engine::{Fault, Repairs, Store};
 use crate::error::Error;
-use crate::files;
 use crate::gaps::Gaps;
-use crate::generation::{Generation, Name};
+use crate::generation::Generation;
 use crate::lock::Lock;
-use crate::manifest::{Manifest, Role};
+use crate::manifest::Manifest;
 use crate::marks::{CursorFile, MarkFile};
+use crate::mend::Repairs;
 use crate::ranges::RangeSet;
-use crate::record::{self, MAX_PAYLOAD};
+use crate::record;
 use crate::types::{
-    Confirmation, Counters, Gap, GapReason, LastSuccess, Maintenance, NewRecord, Options, Pin,
-    Record, Stamp, Stats, Tally,
+    Confirmation, Counters, Gap, LastSuccess, Maintenance, Options, Pin, Record, Stamp, Tally,
 };
 
 /// A durable queue of numbered records; see the crate's documentation.
@@ -79,281 +80,6 @@ pub(crate) struct Pinned {
 }
 
 impl Queue {
-    /// Appends records and returns their numbers once they are on disk.
-    ///
-    /// An error means that none of them counts as appended: the same call can be made again,
-    /// and then the same numbers are given. No records give an empty range.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] before anything is written; else what kept them from the disk.
-    pub fn append(&mut self, records: &[NewRecord<'_>]) -> Result<RangeInclusive<u64>, Error> {
-        let first = self.next_seq;
-        if let Some(size) = records.iter().map(|r| r.payload.len()).find(|&size| size > MAX_PAYLOAD)
-        {
-            return Err(Error::TooLarge { size, limit: MAX_PAYLOAD });
-        }
-        if let Some(latest) = records.last() {
-            self.now = latest.stamp;
-        }
-        let incoming = records.iter().map(|r| r.payload.len() as u64).sum();
-        self.make_room(incoming)?;
-        if let Err(error) = self.append_all(records) {
-            self.counters.append_failures = self.counters.append_failures.saturating_add(1);
-            self.undo_append(first);
-            return Err(error);
-        }
-        self.next_seq = first.saturating_add(records.len() as u64);
-        self.counters.appended = self.counters.appended.saturating_add(records.len() as u64);
-        if self.oldest.is_none() {
-            self.oldest = records.first().map(|r| r.stamp);
-        }
-        if !records.is_empty() {
-            // The records are durable whether or not the mark could be moved.
-            self.mark_file.set(self.next_seq.saturating_sub(1));
-        }
-        Ok(first..=self.next_seq.saturating_sub(1))
-    }
-
-    fn append_all(&mut self, records: &[NewRecord<'_>]) -> Result<(), Error> {
-        let mut seq = self.next_seq;
-        let mut rest = records.iter().peekable();
-        while rest.peek().is_some() {
-            self.ensure_active(seq)?;
-            let (max_records, max_bytes) =
-                (self.options.generation_max_records, self.options.generation_bytes());
-            let (dir, epoch) = (self.dir.clone(), self.epoch);
-            let Some(active) = self.row.last_mut() else { continue };
-            let path = active.path(&dir);
-            let fail = |fault| Error::engine("append to", &path, fault);
-            while let Some(record) = rest.peek() {
-                if active.records >= max_records || active.bytes >= max_bytes {
-                    break;
-                }
-                let encoded = record::encode(seq, epoch, record.stamp, record.payload);
-                let store = active.opened_mut().ok_or_else(|| fail(closed()))?;
-                store.put(seq, &encoded).map_err(fail)?;
-                active.count(seq, record.payload.len(), record.stamp);
-                seq = seq.saturating_add(1);
-                rest.next();
-            }
-            active.opened_mut().ok_or_else(|| fail(closed()))?.sync().map_err(fail)?;
-            if rest.peek().is_some() {
-                active.appendable = false;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sees to it that the last of the row takes the record `seq`.
-    fn ensure_active(&mut self, seq: u64) -> Result<(), Error> {
-        let full = |g: &Generation| {
-            g.records >= self.options.generation_max_records
-                || g.bytes >= self.options.generation_bytes()
-        };
-        if self.row.last().is_some_and(|g| g.appendable && g.is_open() && !full(g)) {
-            return Ok(());
-        }
-        self.retire_active();
-        let active = self.create_generation(seq, Role::Pending)?;
-        self.row.push(active);
-        Ok(())
-    }
-
-    /// The last of the row takes no more records; sealing it is left to maintenance.
-    pub(crate) fn retire_active(&mut self) {
-        if let Some(active) = self.row.last_mut() {
-            active.appendable = false;
-        }
-    }
-
-    pub(crate) fn create_generation(
-        &mut self,
-        first: u64,
-        role: Role,
-    ) -> Result<Generation, Error> {
-        let name = Name { first, id: self.next_id, role };
-        let mut generation = Generation::unknown(name);
-        let path = generation.path(&self.dir);
-        match Store::create(&path, self.options.cache_bytes) {
-            Ok(store) => {
-                // An id that was used once is not used again, not even after a failure.
-                self.next_id = self.next_id.saturating_add(1);
-                generation.attach(store);
-                generation.appendable = true;
-                Ok(generation)
-            }
-            Err(fault) => {
-                self.next_id = self.next_id.saturating_add(1);
-                // Nothing is in it; what stays would be an empty generation at the next opening.
-                let _ = std::fs::remove_dir_all(&path);
-                Err(Error::engine("create", &path, fault))
-            }
-        }
-    }
-
-    /// After a failed append: no generation counts a number from `first` on, and the next try
-    /// goes to a fresh one, which then owns these numbers.
-    fn undo_append(&mut self, first: u64) {
-        self.retire_active();
-        while self.row.last().is_some_and(|g| g.first >= first && g.role == Role::Pending) {
-            if let Some(empty) = self.row.pop() {
-                self.delete_directory(empty);
-            }
-        }
-        let dir = self.dir.clone();
-        let Some(partly) = self.row.last_mut().filter(|g| g.last >= first) else { return };
-        let surplus = partly.last.saturating_sub(first).saturating_add(1);
-        partly.records = partly.records.saturating_sub(surplus);
-        let sizes_before = partly.live_bytes;
-        partly.settle_bytes(first, partly.last, &dir, self.options.cache_bytes);
-        let gone = sizes_before.saturating_sub(partly.live_bytes);
-        partly.bytes = partly.bytes.saturating_sub(gone);
-        partly.last = first.saturating_sub(1);
-    }
-
-    /// Confirms all records up to `up_to`: the cursor moves there, durably.
-    ///
-    /// A number at or below the cursor does nothing.
-    ///
-    /// # Errors
-    /// [`Error::BeyondEnd`] for a number that was never given out; else what kept the cursor
-    /// from the disk, and then nothing is confirmed.
-    pub fn acknowledge(&mut self, up_to: u64, confirmation: Confirmation) -> Result<(), Error> {
-        self.check_given_out(up_to)?;
-        if up_to <= self.cursor {
-            return Ok(());
-        }
-        // Gaps the cursor is about to pass must be on disk first.
-        self.save_manifest_if_dirty()?;
-        let confirmed = self.settled.outside(self.cursor.saturating_add(1), up_to);
-        let success = confirmed.last().map(|&(_, to)| (to, confirmation)).or(self.success);
-        let cursor = self.settled.end_of_run(up_to.saturating_add(1)).unwrap_or(up_to);
-        self.cursor_file.set(cursor, success)?;
-        self.cursor_dirty = false;
-        self.cursor = cursor;
-        for &(from, to) in &confirmed {
-            let run = to.saturating_sub(from).saturating_add(1);
-            self.counters.acknowledged = self.counters.acknowledged.saturating_add(run);
-            self.settle_bytes(from, to);
-        }
-        if success != self.success {
-            self.success = success;
-            self.remember_success();
-        }
-        self.refresh_oldest();
-        self.close_unused();
-        Ok(())
-    }
-
-    /// Moves one record to the rejected ones, durably; the cursor passes it when it is at the
-    /// head, now or when everything before it is settled.
-    ///
-    /// Any pending number may be named, in any order. A number that is not pending any more
-    /// does nothing; a record that cannot be read becomes a gap instead.
-    ///
-    /// # Errors
-    /// [`Error::BeyondEnd`] for a number that was never given out; else what kept the copy from
-    /// the disk, and then the record stays pending.
-    pub fn reject(&mut self, seq: u64, reason: &str, now: Stamp) -> Result<(), Error> {
-        self.check_given_out(seq)?;
-        self.now = now;
-        if !self.is_pending(seq) {
-            return Ok(());
-        }
-        let Some(record) = self.fetch(seq)? else {
-            self.lose(&[(seq, seq)]);
-            return Ok(());
-        };
-        let size = record.payload.len();
-        self.keep_rejected(&record, reason, now)?;
-        self.settle_bytes(seq, seq);
-        self.settled.insert(seq, seq);
-        self.counters.rejected = self.counters.rejected.saturating_add(1);
-        tracing::debug!(seq, size, reason, "record rejected");
-        self.advance();
-        Ok(())
-    }
-
-    fn keep_rejected(&mut self, record: &Record, reason: &str, now: Stamp) -> Result<(), Error> {
-        let (max_records, max_bytes) =
-            (self.options.generation_max_records, self.options.generation_bytes());
-        let takes = |g: &Generation| {
-            g.appendable && g.is_open() && g.records < max_records && g.bytes < max_bytes
-        };
-        if !self.rejects.last().is_some_and(takes) {
-            if let Some(last) = self.rejects.last_mut() {
-                last.appendable = false;
-            }
-            let fresh = self.create_generation(record.seq, Role::Rejected)?;
-            self.rejects.push(fresh);
-        }
-        let Some(active) = self.rejects.last_mut() else { return Ok(()) };
-        let path = active.path(&self.dir);
-        let encoded = record::encode_rejected(record, reason, now.wall_ms);
-        let written = match active.opened_mut() {
-            Some(store) => store.put(record.seq, &encoded).and_then(|()| store.sync()),
-            None => Err(closed()),
-        };
-        if let Err(fault) = written {
-            // As with an append: the next try goes to a fresh generation. If this copy did
-            // reach the disk the record counts as rejected after a restart, which is right.
-            active.appendable = false;
-            return Err(Error::engine("keep a rejected record in", &path, fault));
-        }
-        active.count(record.seq, record.payload.len(), record.stamp);
-        Ok(())
-    }
-
-    /// Gives up numbers: they are listed as a gap, durably, and will not be delivered.
-    ///
-    /// Only what is still pending in the range is given up.
-    ///
-    /// # Errors
-    /// [`Error::BeyondEnd`] for a number that was never given out; else what kept the gap from
-    /// the disk, and then nothing is given up.
-    pub fn give_up(
-        &mut self,
-        range: RangeInclusive<u64>,
-        reason: GapReason,
-        maybe_delivered: bool,
-        now: Stamp,
-    ) -> Result<(), Error> {
-        self.now = now;
-        let (from, to) = (*range.start(), *range.end());
-        if from > to {
-            return Ok(());
-        }
-        self.check_given_out(to)?;
-        let runs = self.settled.outside(from.max(self.cursor.saturating_add(1)), to);
-        if runs.is_empty() {
-            return Ok(());
-        }
-        let before = self.gaps.clone();
-        for &(from, to) in &runs {
-            let wall_ms = now.wall_ms;
-            self.gaps.add(Gap { from, to, reason, maybe_delivered, wall_ms, announced: false });
-        }
-        if let Err(error) = self.save_manifest() {
-            self.gaps = before;
-            return Err(error);
-        }
-        for (from, to) in runs {
-            let run = to.saturating_sub(from).saturating_add(1);
-            match reason {
-                GapReason::QueueFull | GapReason::Expired => {
-                    self.counters.given_up = self.counters.given_up.saturating_add(run);
-                }
-                GapReason::Corrupt => {
-                    self.counters.corrupt = self.counters.corrupt.saturating_add(run);
-                }
-            }
-            self.settle_bytes(from, to);
-            self.settled.insert(from, to);
-        }
-        self.advance();
-        Ok(())
-    }
-
     /// All gaps known, oldest first. Announced ones are kept up to a bounded number.
     pub fn gaps(&self) -> &[Gap] {
         self.gaps.as_slice()
@@ -397,51 +123,6 @@ impl Queue {
         self.pins.retain(|pinned| pinned.id != pin.0);
     }
 
-    /// The figures of this moment.
-    pub fn stats(&self) -> Stats {
-        let mut pending_bytes = 0u64;
-        let mut sent = Tally::default();
-        let mut disk = self.quarantined.bytes.saturating_add(self.small_files_bytes());
-        for g in &self.row {
-            let delivered_to = g.last.min(self.cursor);
-            let excluded = match g.role {
-                Role::Sent => g.excluded.iter().fold(0u64, |sum, &(f, t)| {
-                    sum.saturating_add(t.saturating_sub(f)).saturating_add(1)
-                }),
-                Role::Pending | Role::Rejected => self.settled.count_within(g.first, delivered_to),
-            };
-            let live =
-                if g.role == Role::Pending && g.last > self.cursor { g.live_bytes } else { 0 };
-            pending_bytes = pending_bytes.saturating_add(live);
-            let share = delivered_to.saturating_add(1).saturating_sub(g.first);
-            sent.records = sent.records.saturating_add(share.saturating_sub(excluded));
-            sent.bytes = sent.bytes.saturating_add(g.bytes.saturating_sub(live));
-        }
-        let mut rejected = Tally::default();
-        for g in &self.rejects {
-            rejected.records = rejected.records.saturating_add(g.records);
-            rejected.bytes = rejected.bytes.saturating_add(g.bytes);
-        }
-        for g in self.row.iter().chain(&self.rejects) {
-            let bytes = if g.sealed { g.disk_bytes } else { files::disk_usage(&g.path(&self.dir)) };
-            disk = disk.saturating_add(bytes);
-        }
-        let pending = Tally { records: self.pending_records(), bytes: pending_bytes };
-        Stats {
-            pending,
-            oldest_pending: self.oldest.filter(|_| pending.records > 0),
-            next_seq: self.next_seq,
-            cursor: self.cursor,
-            sent,
-            rejected,
-            generations: self.row.len().saturating_add(self.rejects.len()),
-            quarantined: self.quarantined,
-            disk_bytes: disk,
-            epoch: self.epoch,
-            counters: self.counters,
-        }
-    }
-
     /// Stops cleanly: what is synced lazily is synced now.
     ///
     /// # Errors
@@ -454,8 +135,6 @@ impl Queue {
         self.mark_file.sync()
     }
 
-    // --- shared by the other files of the queue ---------------------------------------------
-
     pub(crate) fn check_given_out(&self, seq: u64) -> Result<(), Error> {
         let last = self.next_seq.saturating_sub(1);
         if seq > last { Err(Error::BeyondEnd { seq, last }) } else { Ok(()) }
@@ -465,82 +144,11 @@ impl Queue {
         seq > self.cursor && seq < self.next_seq && !self.settled.contains(seq)
     }
 
-    pub(crate) fn pending_records(&self) -> u64 {
-        let last = self.next_seq.saturating_sub(1);
-        let settled = self.settled.count_within(self.cursor.saturating_add(1), last);
-        last.saturating_sub(self.cursor).saturating_sub(settled)
-    }
-
     /// The place in the row of the generation that owns `seq`.
     pub(crate) fn owner_of(&self, seq: u64) -> Option<usize> {
         let after = self.row.partition_point(|g| g.first <= seq);
         let at = after.checked_sub(1)?;
         self.row.get(at).filter(|g| seq <= g.last).map(|_| at)
-    }
-
-    pub(crate) fn settle_bytes(&mut self, from: u64, to: u64) {
-        for g in &mut self.row {
-            if g.role != Role::Pending || g.first > to || g.last < from {
-                continue;
-            }
-            if self.cursor >= g.last {
-                g.live_bytes = 0;
-            } else {
-                g.settle_bytes(from, to, &self.dir, self.options.cache_bytes);
-            }
-        }
-    }
-
-    /// Lists numbers that cannot be read as gaps and passes over them.
-    pub(crate) fn lose(&mut self, runs: &[(u64, u64)]) {
-        for &(from, to) in runs {
-            for (from, to) in self.settled.outside(from.max(self.cursor.saturating_add(1)), to) {
-                // Numbers up to `handed_out` may have been on the wire before.
-                let parts = [
-                    (from, to.min(self.handed_out), true),
-                    (from.max(self.handed_out.saturating_add(1)), to, false),
-                ];
-                for (from, to, maybe_delivered) in parts {
-                    let (reason, wall_ms) = (GapReason::Corrupt, self.now.wall_ms);
-                    self.gaps.add(Gap {
-                        from,
-                        to,
-                        reason,
-                        maybe_delivered,
-                        wall_ms,
-                        announced: false,
-                    });
-                }
-                let run = to.saturating_sub(from).saturating_add(1);
-                self.counters.corrupt = self.counters.corrupt.saturating_add(run);
-                tracing::error!(from, to, "records cannot be read back and are listed as a gap");
-                self.settle_bytes(from, to);
-                self.settled.insert(from, to);
-            }
-        }
-        self.manifest_dirty = true;
-        // If this fails the same numbers are found again at the next opening; until it works
-        // the cursor does not pass them.
-        match self.save_manifest_if_dirty() {
-            Ok(()) => self.advance(),
-            Err(error) => tracing::warn!(%error, "the gap is not on disk yet"),
-        }
-    }
-
-    /// Moves the cursor over settled numbers at the head.
-    pub(crate) fn advance(&mut self) {
-        if let Some(end) = self.settled.end_of_run(self.cursor.saturating_add(1)) {
-            self.cursor = end;
-            // It can be derived again, so a failure only waits for the next round.
-            self.cursor_dirty = match self.cursor_file.set(self.cursor, self.success) {
-                Ok(()) => false,
-                Err(error) => {
-                    tracing::warn!(%error, "the cursor is not on disk yet");
-                    true
-                }
-            };
-        }
-        self.refresh_oldest();
     }
 
     pub(crate) fn save_manifest_if_dirty(&mut self) -> Result<(), Error> {
@@ -578,7 +186,11 @@ impl Queue {
                 record::decode(&bytes, seq).ok().map(record::Decoded::to_record)
             })),
             Err(fault) if fault.is_damage() => Ok(None),
-            Err(fault) => Err(Error::engine("read from", &path, fault)),
+            Err(fault) => {
+                // Opened afresh it may read again, see `read.rs`.
+                g.close();
+                Err(Error::engine("read from", &path, fault))
+            }
         }
     }
 
@@ -621,21 +233,8 @@ impl Queue {
             }
         }
     }
-
-    fn small_files_bytes(&self) -> u64 {
-        SMALL_FILES
-            .iter()
-            .fold(0u64, |sum, name| sum.saturating_add(files::disk_usage(&self.dir.join(name))))
-    }
 }
-
-pub(crate) const SMALL_FILES: [&str; 6] =
-    ["LOCK", "FORMAT", "manifest", "mark", "cursor", "last-success"];
 
 pub(crate) fn manifest_path(dir: &Path) -> PathBuf {
     dir.join("manifest")
-}
-
-fn closed() -> Fault {
-    Fault::Io(std::io::Error::other("the database is closed"))
 }

@@ -3,9 +3,10 @@
 //! A record that cannot be read is passed by. Among the pending ones it becomes a gap, durably;
 //! among the sent and rejected ones nothing is owed any more, so it is only left out.
 
-use crate::engine::{Fault, Repairs, Visit};
+use crate::engine::{Fault, Visit};
 use crate::error::Error;
 use crate::manifest::Role;
+use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded};
@@ -73,6 +74,7 @@ impl Queue {
         let mut lost: Vec<(u64, u64)> = Vec::new();
         let mut seq = from.max(self.cursor.saturating_add(1));
         let mut failed = None;
+        let mut retried = None;
         while seq < self.next_seq && !portion.is_full() {
             if let Some(end) = self.settled.end_of_run(seq) {
                 seq = end.saturating_add(1);
@@ -101,8 +103,16 @@ impl Queue {
                     }
                 }
                 Err(fault) => {
-                    let path = self.row.get(at).map(|g| g.path(&self.dir)).unwrap_or_default();
-                    failed = Some(Error::engine("read from", &path, fault));
+                    // A database that met a write error may refuse to read as well until it is
+                    // opened again; so once more, afresh.
+                    let Some(g) = self.row.get_mut(at) else { break };
+                    g.close();
+                    if retried != Some(g.id) {
+                        retried = Some(g.id);
+                        seq = portion.items.last().map_or(seq, |last| last.seq.saturating_add(1));
+                        continue;
+                    }
+                    failed = Some(Error::engine("read from", &g.path(&self.dir), fault));
                     break;
                 }
             }
@@ -234,6 +244,8 @@ impl Queue {
         // Rejections come in any order, so each generation gives its lowest ones and the lowest
         // of all are taken.
         let mut found: Vec<RejectedRecord> = Vec::new();
+        // Below this number every generation has given all it holds.
+        let mut ceiling = u64::MAX;
         for at in 0..self.rejects.len() {
             let Some(g) = self.rejects.get_mut(at) else { continue };
             if g.last < from || g.is_empty() {
@@ -248,12 +260,14 @@ impl Queue {
                 .and_then(|store| {
                     store.visit(low, high, high, &mut |seq, bytes| {
                         if portion.is_full() {
+                            ceiling = ceiling.min(seq);
                             return Visit::Stop;
                         }
                         let decoded = record::decode(bytes, seq).ok();
                         if let Some(rejected) = decoded.and_then(Decoded::to_rejected) {
                             let size = rejected.record.payload.len();
                             if !portion.fits(size) {
+                                ceiling = ceiling.min(seq);
                                 return Visit::Stop;
                             }
                             portion.push(rejected, size);
@@ -275,7 +289,7 @@ impl Queue {
         let mut portion = Portion::new(limits);
         for rejected in found {
             let size = rejected.record.payload.len();
-            if portion.is_full() || !portion.fits(size) {
+            if rejected.record.seq >= ceiling || portion.is_full() || !portion.fits(size) {
                 break;
             }
             portion.push(rejected, size);

@@ -1,6 +1,6 @@
 //! The bytes of one stored record.
 //!
-//! All numbers little-endian. Pinned by `tests/golden.rs`; a change needs a new version byte.
+//! All numbers little-endian. Pinned by the golden test below; a change needs a new version byte.
 //!
 //! | offset | size | field |
 //! |---|---|---|

@@ -12,14 +12,15 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::engine::{Fault, Repairs, Store, Visit};
+use crate::census::find_generations;
+use crate::engine::Visit;
 use crate::error::Error;
 use crate::files;
 use crate::gaps::Gaps;
-use crate::generation::{DOOMED, Generation, Name};
 use crate::lock::Lock;
-use crate::manifest::{self, Manifest, Role, Sealed};
+use crate::manifest::{self, Manifest, Role};
 use crate::marks::{CursorFile, MarkFile};
+use crate::mend::Repairs;
 use crate::queue::{Queue, manifest_path};
 use crate::ranges::RangeSet;
 use crate::record;
@@ -27,8 +28,6 @@ use crate::types::{Counters, LastSuccess, Maintenance, OpenReport, Options, Stam
 
 /// The queue's own directory below the data directory.
 pub(crate) const QUEUE_DIR: &str = "queue";
-/// Generations that could not be opened, below the queue's directory.
-pub(crate) const QUARANTINE: &str = "quarantine";
 
 impl Queue {
     /// Opens the queue in `dir` for writing, making it if there is none.
@@ -43,6 +42,7 @@ impl Queue {
         let dir = dir.join(QUEUE_DIR);
         files::ensure_private_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
         let lock = Lock::take(&dir.join("LOCK"))?;
+        dir.parent().map_or(Ok(()), files::sync_dir).map_err(|e| Error::io("sync", &dir, e))?;
         manifest::check_format(&dir.join("FORMAT"), true)?;
 
         let mut report = OpenReport::default();
@@ -95,7 +95,7 @@ impl Queue {
             _lock: lock,
         };
         queue.count_quarantine();
-        queue.open_newest(&mut report)?;
+        queue.count_unsealed(&mut report)?;
         queue.settle_what_is_known(manifest.next_seq, cursor_damaged, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();
@@ -110,72 +110,6 @@ impl Queue {
             tracing::warn!(path = %path.display(), ?report, "the queue was mended");
         }
         Ok((queue, report))
-    }
-
-    /// Opens and counts all generations not known as sealed; the newest goes on being written.
-    fn open_newest(&mut self, report: &mut OpenReport) -> Result<(), Error> {
-        // From the back, so that removing one does not move those still to come.
-        for at in (0..self.row.len()).rev() {
-            let Some(g) = self.row.get(at) else { continue };
-            if g.sealed {
-                continue;
-            }
-            let newest = at.saturating_add(1) == self.row.len();
-            let end = self
-                .row
-                .get(at.saturating_add(1))
-                .map_or(u64::MAX, |next| next.first.saturating_sub(1));
-            let hint = if newest { self.mark_file.value() } else { end };
-            let Some(g) = self.row.get_mut(at) else { continue };
-            let mut repairs = Repairs::default();
-            let opened =
-                count_records(g, &self.dir, self.options.cache_bytes, end, hint, &mut repairs);
-            let mended = repairs.any();
-            take_repairs(report, repairs);
-            match opened {
-                Ok(()) => g.appendable = newest && g.role == Role::Pending && !mended,
-                Err(fault) if fault.is_damage() => self.quarantine(at, &fault)?,
-                Err(fault) => {
-                    let path = g.path(&self.dir);
-                    return Err(Error::engine("open", &path, fault));
-                }
-            }
-        }
-        for at in (0..self.rejects.len()).rev() {
-            let newest = at.saturating_add(1) == self.rejects.len();
-            let Some(g) = self.rejects.get_mut(at) else { continue };
-            if g.sealed {
-                continue;
-            }
-            let mut repairs = Repairs::default();
-            let opened = count_records(
-                g,
-                &self.dir,
-                self.options.cache_bytes,
-                u64::MAX,
-                g.label,
-                &mut repairs,
-            );
-            let mended = repairs.any();
-            take_repairs(report, repairs);
-            match opened {
-                Ok(()) => g.appendable = newest && !mended,
-                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
-                Err(fault) => {
-                    let path = g.path(&self.dir);
-                    return Err(Error::engine("open", &path, fault));
-                }
-            }
-        }
-        // What a failed append or a kill left without a record that counts.
-        for at in (0..self.row.len()).rev() {
-            let empty = self.row.get(at).is_some_and(|g| g.is_empty() && !g.appendable);
-            if empty && at < self.row.len() {
-                let g = self.row.remove(at);
-                self.delete_directory(g);
-            }
-        }
-        Ok(())
     }
 
     /// Finds the next number, and which numbers are settled beside the cursor.
@@ -318,105 +252,7 @@ impl Queue {
     }
 }
 
-/// The generations found in a queue's directory.
-pub(crate) struct Generations {
-    pub(crate) row: Vec<Generation>,
-    pub(crate) rejects: Vec<Generation>,
-    pub(crate) next_id: u64,
-}
-
-/// Lists the generations and finishes what a kill left half-done.
-fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generations, Error> {
-    for (name, path) in files::names(dir).map_err(|e| Error::io("list", dir, e))? {
-        let removed = if name.ends_with(DOOMED) {
-            std::fs::remove_dir_all(&path)
-        } else if name.ends_with(".tmp") {
-            std::fs::remove_file(&path)
-        } else {
-            Ok(())
-        };
-        if let Err(error) = removed {
-            tracing::warn!(path = %path.display(), %error, "cannot remove what is left over");
-        }
-    }
-    Ok(arrange(generation_names(dir)?, known))
-}
-
-/// The directories in `dir` that are generations by their name.
-pub(crate) fn generation_names(dir: &Path) -> Result<Vec<Name>, Error> {
-    let mut found = Vec::new();
-    for (name, path) in files::names(dir).map_err(|e| Error::io("list", dir, e))? {
-        if let Some(name) = Name::parse(&name) {
-            let metadata = std::fs::metadata(&path).map_err(|e| Error::io("look at", &path, e))?;
-            // A file of that name is none of ours.
-            if metadata.is_dir() {
-                found.push(name);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Puts generations in order and settles which of two owns a number.
-pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
-    let mut row = Vec::new();
-    let mut rejects = Vec::new();
-    let mut next_id = 1;
-    for name in names {
-        next_id = next_id.max(name.id.saturating_add(1));
-        let generation = match known.iter().find(|sealed| sealed.id == name.id) {
-            Some(sealed) => Generation::from_sealed(name, sealed),
-            None => Generation::unknown(name),
-        };
-        match name.role {
-            Role::Pending | Role::Sent => row.push(generation),
-            Role::Rejected => rejects.push(generation),
-        }
-    }
-    row.sort_by_key(|g| (g.first, g.id));
-    rejects.sort_by_key(|g| g.id);
-    let mut end = u64::MAX;
-    for g in row.iter_mut().rev() {
-        if g.sealed {
-            g.last = g.last.min(end);
-        }
-        end = g.first.saturating_sub(1).min(end);
-    }
-    Generations { row, rejects, next_id }
-}
-
-/// Opens a generation that is not sealed and counts its records up to number `end`.
-pub(crate) fn count_records(
-    g: &mut Generation,
-    dir: &Path,
-    cache: u64,
-    end: u64,
-    probe_to: u64,
-    repairs: &mut Repairs,
-) -> Result<(), Fault> {
-    let store = Store::open(&g.path(dir), cache, repairs)?;
-    let low = if g.role == Role::Rejected { 1 } else { g.first };
-    let mut found = Vec::new();
-    let mut unreadable = 0;
-    store.visit(low, end, probe_to, &mut |seq, bytes| {
-        match record::decode(bytes, seq) {
-            Ok(record) => found.push((seq, record.payload.len(), record.stamp)),
-            // It was appended, so its number is taken; reading will list it as a gap.
-            Err(_) => unreadable = unreadable.max(seq),
-        }
-        Visit::Continue
-    })?;
-    for (seq, size, stamp) in found {
-        g.count(seq, size, stamp);
-    }
-    if g.role != Role::Rejected {
-        g.last = g.last.max(unreadable);
-    }
-    g.attach(store);
-    Ok(())
-}
-
-fn take_repairs(report: &mut OpenReport, repairs: Repairs) {
+pub(crate) fn take_repairs(report: &mut OpenReport, repairs: Repairs) {
     report.removed_snapshots.extend(repairs.removed_snapshots);
     report.moved_aside.extend(repairs.moved_aside);
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::engine::{Fault, Repairs, Store};
+use crate::engine::{Fault, Store};
 use crate::error::Error;
 use crate::files;
+use crate::mend::Repairs;
 
 /// The engine's cache for a copy that is read once from front to back.
 const CACHE: u64 = 256 * 1024;

@@ -179,7 +179,7 @@ impl Default for Options {
             generation_max_records: 4096,
             generation_max_bytes: 2 * MIB,
             generation_max_age: Duration::from_secs(3600),
-            cache_bytes: 512 * 1024,
+            cache_bytes: 256 * 1024,
             mark_sync_interval: Duration::from_secs(30),
             pin_limit: Duration::from_secs(600),
         }

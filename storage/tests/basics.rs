@@ -113,6 +113,28 @@ fn rejected_records_are_kept_with_their_reason() {
 }
 
 #[test]
+fn rejected_records_come_in_order_however_they_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), &Options { generation_max_records: 2, ..options() });
+    for size in [10, 10, 10, 10, 1000, 10, 10] {
+        append(&mut queue, 1, size);
+    }
+    // Two to a generation: 1 and 5, then 7 and 3.
+    for seq in [1, 5, 7, 3] {
+        queue.reject(seq, "no", stamp(0)).unwrap();
+    }
+    let limits = Limits { records: 9, bytes: 100 };
+    let mut next = 0;
+    let mut portions = Vec::new();
+    while let Some(last) = queue.rejected(next, limits).unwrap().last() {
+        let portion = queue.rejected(next, limits).unwrap();
+        portions.push(portion.iter().map(|r| r.record.seq).collect::<Vec<_>>());
+        next = last.record.seq + 1;
+    }
+    assert_eq!(portions, [vec![1, 3], vec![5], vec![7]]);
+}
+
+#[test]
 fn what_is_given_up_is_a_gap_until_it_is_announced() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = open(dir.path(), &small());

@@ -8,69 +8,21 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harborforge_storage::*;
+use support::worker::{self, Report, content, small};
 use support::*;
 
 const ROUNDS: u64 = 200;
 /// A queue lives through this many kills before a fresh one is begun.
 const ROUNDS_PER_QUEUE: u64 = 25;
 
-fn small() -> Options {
-    Options {
-        generation_max_records: 30,
-        retain_sent: Duration::from_secs(60),
-        retain_sent_max_bytes: 100_000,
-        mark_sync_interval: Duration::from_secs(1),
-        ..Options::default()
-    }
-}
-
-/// What a number's payload must be, by the run that appended it.
-fn content(run: u64, number: u64) -> Vec<u8> {
-    // Now and then a large one, which takes several chunks and syncs.
-    let size = if number.is_multiple_of(37) { 40_000 } else { 30 + (number % 600) as usize };
-    let mut bytes = format!("run {run} ").into_bytes();
-    bytes.extend(payload(number, size));
-    bytes
-}
-
 #[test]
 #[ignore = "the child of the test below, which starts it"]
 fn child() {
-    let Some(dir) = std::env::var_os("HARBORFORGE_CRASH_DIR") else { return };
-    let run: u64 = std::env::var("HARBORFORGE_CRASH_RUN").unwrap().parse().unwrap();
-    let mut random = Random(run);
-    let mut out = std::io::stdout();
-    let (mut queue, _) = Queue::open(Path::new(&dir), small(), stamp(run)).unwrap();
-    loop {
-        let first = queue.stats().next_seq;
-        let payloads: Vec<_> =
-            (first..=first + random.below(12)).map(|n| content(run, n)).collect();
-        let records: Vec<_> =
-            payloads.iter().map(|payload| NewRecord { stamp: stamp(run), payload }).collect();
-        let range = queue.append(&records).unwrap();
-        writeln!(out, "@ appended {} {}", range.start(), range.end()).unwrap();
-        let limits = Limits { records: 1 + random.below(20) as usize, bytes: 100_000 };
-        let records = queue.read(Set::Pending, 0, limits).unwrap();
-        if random.below(10) == 0
-            && let Some(record) = records.get(random.below(records.len() as u64) as usize)
-        {
-            queue.reject(record.seq, "no", stamp(run)).unwrap();
-            writeln!(out, "@ rejected {} {}", record.seq, record.seq).unwrap();
-        }
-        if let Some(last) = records.last() {
-            queue.acknowledge(last.seq, confirm(run)).unwrap();
-            writeln!(out, "@ confirmed {} {}", records[0].seq, last.seq).unwrap();
-        }
-        if random.below(3) == 0 {
-            queue.maintain(stamp(run + random.below(120))).unwrap();
-        }
-    }
+    worker::work();
 }
 
 #[test]
@@ -139,45 +91,23 @@ fn nothing_reported_is_lost_over_200_kills() {
 }
 
 /// Starts a child, kills it at a random moment, and returns what it reported.
-fn run_and_kill(dir: &Path, run: u64) -> Vec<(String, u64, u64)> {
+fn run_and_kill(dir: &Path, run: u64) -> Vec<Report> {
     let mut random = Random(run ^ 0x5EED);
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
-        .env("HARBORFORGE_CRASH_DIR", dir)
-        .env("HARBORFORGE_CRASH_RUN", run.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut child, mut lines) = worker::start(dir, run);
     let mut reports = Vec::new();
     // The moment is counted in reports, so that it does not hang on the machine's speed; one in
-    // eight is killed while it opens.
+    // eight is killed while it opens, which the harness's own first line announces.
     let wanted = if random.below(8) == 0 { 0 } else { random.below(60) };
-    let take = |line: String, reports: &mut Vec<_>| {
-        if let Some(text) = line.strip_prefix("@ ") {
-            let mut words = text.split(' ');
-            let what = words.next().unwrap().to_owned();
-            let mut number = || words.next()?.parse::<u64>().ok();
-            // The last line may be cut off by the kill.
-            if let (Some(from), Some(to)) = (number(), number()) {
-                reports.push((what, from, to));
-            }
-        }
-    };
-    // libtest's own first line says that the child has started.
-    let mut seen = 0;
-    while seen < wanted.max(1) {
+    while (reports.len() as u64) < wanted.max(1) {
         let Some(line) = lines.next() else { break };
-        let line = line.unwrap();
-        seen += u64::from(line.starts_with("@ ") || wanted == 0);
-        take(line, &mut reports);
+        reports.extend(worker::parse(&line.unwrap()));
+        if wanted == 0 {
+            break;
+        }
     }
     std::thread::sleep(Duration::from_micros(random.below(3000)));
     child.kill().unwrap();
     child.wait().unwrap();
-    // A report whose end is missing was never made.
-    let mut rest: Vec<String> = lines.map_while(Result::ok).collect();
-    rest.drain(..).for_each(|line| take(line, &mut reports));
+    reports.extend(lines.map_while(Result::ok).filter_map(|line| worker::parse(&line)));
     reports
 }

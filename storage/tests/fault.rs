@@ -1,4 +1,6 @@
 //! Damage and refusals: what is lost is told, what is refused is not taken for damage.
+//!
+//! More flips: `HARBORFORGE_FLIPS=2000 cargo test -p harborforge-storage --test fault`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may panic")]
 
 mod support;
@@ -75,8 +77,9 @@ fn flips_and_truncations_anywhere_are_told() {
         .filter(|path| !path.ends_with("FORMAT"))
         .collect();
     let mut random = Random(2026);
+    let trials = std::env::var("HARBORFORGE_FLIPS").ok().and_then(|n| n.parse().ok());
     let mut with_loss = 0;
-    for trial in 0..150 {
+    for trial in 0..trials.unwrap_or(150) {
         let dir = tempfile::tempdir().unwrap();
         copy_tree(origin.path(), dir.path());
         // Every file in turn, so that the small ones get their share.

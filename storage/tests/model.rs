@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use harborforge_storage::*;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use support::*;
 
 #[derive(Debug, Clone)]
@@ -263,7 +264,13 @@ fn check(queue: &mut Queue, model: &mut Model, bound: Option<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 300,
+        // Beside this file, to be committed: a failure stays a test.
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn behaves_as_the_model(ops in prop::collection::vec(op(), 1..50), retain in prop_oneof![Just(0u64), Just(60)]) {

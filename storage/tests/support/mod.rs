@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod worker;
+
 use std::path::Path;
 
 use harborforge_storage::*;

@@ -1,0 +1,182 @@
+//! Which generations there are, and what lies in those the manifest does not know.
+//!
+//! A generation that is sealed is counted in the manifest. Any other is opened and counted:
+//! the newest, which goes on being written, and what a kill left unsealed.
+
+use std::path::Path;
+
+use crate::engine::{Fault, Store, Visit};
+use crate::error::Error;
+use crate::files;
+use crate::generation::{DOOMED, Generation, Name};
+use crate::manifest::{Role, Sealed};
+use crate::mend::Repairs;
+use crate::queue::Queue;
+use crate::record;
+use crate::recovery::take_repairs;
+use crate::types::OpenReport;
+
+impl Queue {
+    /// Opens and counts all generations not known as sealed; the newest goes on being written.
+    pub(crate) fn count_unsealed(&mut self, report: &mut OpenReport) -> Result<(), Error> {
+        // From the back, so that removing one does not move those still to come.
+        for at in (0..self.row.len()).rev() {
+            let Some(g) = self.row.get(at).filter(|g| !g.sealed) else { continue };
+            if self.never_used(at) && !g.path(&self.dir).join("db").exists() {
+                // A kill while it was made.
+                let g = self.row.remove(at);
+                self.delete_directory(g);
+                continue;
+            }
+            let next = self.row.get(at.saturating_add(1)).map(|next| next.first);
+            let end = next.map_or(u64::MAX, |first| first.saturating_sub(1));
+            let hint = if next.is_none() { self.mark_file.value() } else { end };
+            let (dir, cache) = (&self.dir, self.options.cache_bytes);
+            let Some(g) = self.row.get_mut(at) else { continue };
+            match count_records(g, dir, cache, end, hint, report) {
+                Ok(mended) => {
+                    g.appendable = next.is_none() && g.role == Role::Pending && !mended;
+                    self.dismiss_if_empty(at)?;
+                }
+                Err(fault) if fault.is_damage() => self.quarantine(at, &fault)?,
+                Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
+            }
+        }
+        let newest = self.rejects.len();
+        for at in (0..self.rejects.len()).rev() {
+            let (dir, cache) = (&self.dir, self.options.cache_bytes);
+            let Some(g) = self.rejects.get_mut(at).filter(|g| !g.sealed) else { continue };
+            match count_records(g, dir, cache, u64::MAX, g.label, report) {
+                Ok(mended) => g.appendable = at.saturating_add(1) == newest && !mended,
+                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
+                Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no append to this generation of the row ever succeeded: its first number was
+    /// never reached, or a younger one owns it.
+    fn never_used(&self, at: usize) -> bool {
+        let Some(g) = self.row.get(at) else { return true };
+        let next = self.row.get(at.saturating_add(1));
+        g.label > self.mark_file.value() || next.is_some_and(|next| next.label == g.label)
+    }
+
+    /// A generation without a record goes; to quarantine if there should be some.
+    fn dismiss_if_empty(&mut self, at: usize) -> Result<(), Error> {
+        let Some(g) = self.row.get(at).filter(|g| g.is_empty()) else { return Ok(()) };
+        if !self.never_used(at) {
+            let text = "no record is left in it".to_owned();
+            return self.quarantine(at, &Fault::Damaged(text));
+        }
+        if !g.appendable {
+            let g = self.row.remove(at);
+            self.delete_directory(g);
+        }
+        Ok(())
+    }
+}
+
+/// The generations found in a queue's directory.
+pub(crate) struct Generations {
+    pub(crate) row: Vec<Generation>,
+    pub(crate) rejects: Vec<Generation>,
+    pub(crate) next_id: u64,
+}
+
+/// Lists the generations and finishes what a kill left half-done.
+pub(crate) fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generations, Error> {
+    for (name, path) in files::names(dir).map_err(|e| Error::io("list", dir, e))? {
+        let removed = if name.ends_with(DOOMED) {
+            std::fs::remove_dir_all(&path)
+        } else if name.ends_with(".tmp") {
+            std::fs::remove_file(&path)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "cannot remove what is left over");
+        }
+    }
+    Ok(arrange(generation_names(dir)?, known))
+}
+
+/// The directories in `dir` that are generations by their name.
+pub(crate) fn generation_names(dir: &Path) -> Result<Vec<Name>, Error> {
+    let mut found = Vec::new();
+    for (name, path) in files::names(dir).map_err(|e| Error::io("list", dir, e))? {
+        if let Some(name) = Name::parse(&name) {
+            let metadata = std::fs::metadata(&path).map_err(|e| Error::io("look at", &path, e))?;
+            // A file of that name is none of ours.
+            if metadata.is_dir() {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Puts generations in order and settles which of two owns a number.
+pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
+    let mut row = Vec::new();
+    let mut rejects = Vec::new();
+    let mut next_id = 1;
+    for name in names {
+        next_id = next_id.max(name.id.saturating_add(1));
+        let generation = match known.iter().find(|sealed| sealed.id == name.id) {
+            Some(sealed) => Generation::from_sealed(name, sealed),
+            None => Generation::unknown(name),
+        };
+        match name.role {
+            Role::Pending | Role::Sent => row.push(generation),
+            Role::Rejected => rejects.push(generation),
+        }
+    }
+    row.sort_by_key(|g| (g.first, g.id));
+    rejects.sort_by_key(|g| g.id);
+    let mut end = u64::MAX;
+    for g in row.iter_mut().rev() {
+        if g.sealed {
+            g.last = g.last.min(end);
+        }
+        end = g.first.saturating_sub(1).min(end);
+    }
+    Generations { row, rejects, next_id }
+}
+
+/// Opens a generation that is not sealed and counts its records up to number `end`; whether it
+/// had to be mended.
+fn count_records(
+    g: &mut Generation,
+    dir: &Path,
+    cache: u64,
+    end: u64,
+    probe_to: u64,
+    report: &mut OpenReport,
+) -> Result<bool, Fault> {
+    let mut repairs = Repairs::default();
+    let store = Store::open(&g.path(dir), cache, &mut repairs);
+    let mended = repairs.any();
+    take_repairs(report, repairs);
+    let store = store?;
+    let low = if g.role == Role::Rejected { 1 } else { g.first };
+    let mut found = Vec::new();
+    let mut unreadable = 0;
+    store.visit(low, end, probe_to, &mut |seq, bytes| {
+        match record::decode(bytes, seq) {
+            Ok(record) => found.push((seq, record.payload.len(), record.stamp)),
+            // It was appended, so its number is taken; reading will list it as a gap.
+            Err(_) => unreadable = unreadable.max(seq),
+        }
+        Visit::Continue
+    })?;
+    for (seq, size, stamp) in found {
+        g.count(seq, size, stamp);
+    }
+    if g.role != Role::Rejected {
+        g.last = g.last.max(unreadable);
+    }
+    g.attach(store);
+    Ok(mended)
+}

@@ -1,0 +1,81 @@
+//! Mending the files of a database before it is opened.
+//!
+//! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crate::files;
+
+/// What was mended to get a database open.
+#[derive(Debug, Default)]
+pub(crate) struct Repairs {
+    pub(crate) removed_snapshots: Vec<PathBuf>,
+    pub(crate) moved_aside: Vec<PathBuf>,
+}
+
+impl Repairs {
+    pub(crate) fn any(&self) -> bool {
+        !self.moved_aside.is_empty()
+    }
+}
+
+/// Sees to it that no handle of this process still locks the database in `dir`.
+///
+/// The engine's threads let go of a closed database a moment late; and an opening that
+/// panicked may never let go, since what it held is not dropped. No other process can
+/// be it, the queue's own lock sees to that. So after a short wait the file is replaced by a
+/// copy of itself, on which there is no lock.
+pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
+    let path = dir.join("db");
+    for _ in 0..50 {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    tracing::warn!(path = %path.display(), "a closed database is still locked; going on with a copy");
+    let fresh = dir.join("fresh.db");
+    fs::copy(&path, &fresh)?;
+    files::sync_file(&fresh)?;
+    fs::rename(&fresh, &path)?;
+    files::sync_dir(dir)
+}
+
+/// Deletes snapshots that a kill left unfinished: the engine would take one for the newest.
+pub(crate) fn remove_half_snapshots(dir: &Path, repairs: &mut Repairs) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(&path)?;
+            repairs.removed_snapshots.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Renames the files of `dir` that begin with one of `prefixes`; whether there were any.
+pub(crate) fn move_aside(dir: &Path, prefixes: &[&str], repairs: &mut Repairs) -> io::Result<bool> {
+    let mut any = false;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+            let aside = dir.join(format!("aside.{name}"));
+            fs::rename(&path, &aside)?;
+            repairs.moved_aside.push(aside);
+            any = true;
+        }
+    }
+    Ok(any)
+}
