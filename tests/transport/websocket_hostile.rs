@@ -84,10 +84,7 @@ fn an_improper_101_is_no_websocket() {
         let server = Server::answering(answer);
         let http = server.transport(PATIENT);
         let error = block_on(WebSocketTransport::new(&http).connect()).unwrap_err();
-        assert!(
-            matches!(error, UpgradeError::Improper(_) | UpgradeError::Transport(_)),
-            "{answer}: {error:?}"
-        );
+        assert!(matches!(error, UpgradeError::Improper(_)), "{answer}: {error:?}");
     }
 }
 
@@ -95,10 +92,6 @@ fn an_improper_101_is_no_websocket() {
 fn what_comes_along_with_the_upgrade_is_not_lost() {
     assert_eq!(after(b"\x81\x02hi").unwrap(), Incoming::Text("hi".to_owned()));
     assert_eq!(after(b"\x8a\x0812345678").unwrap(), Incoming::Pong(*b"12345678"));
-    assert_eq!(
-        after(b"\x8a\x021").unwrap_err().to_string().split_whitespace().nth(1),
-        Some("ended")
-    );
     assert_eq!(after(b"\x8a\x0212").unwrap(), Incoming::Alive, "no Pong to a Ping of ours");
     let closed = Incoming::Closed { code: Some(1013), reason: "later".to_owned() };
     assert_eq!(after(b"\x88\x07\x03\xf5later").unwrap(), closed);
@@ -127,11 +120,11 @@ fn frames_that_break_the_rules_end_the_link() {
             "{what}: {result:?}"
         );
     }
-    for length in ["\x7f\x00\x00\x00\x00\x00\x10\x00\x01", "\x7f\x7f\u{7f}\x7f\x7f\x7f\x7f\x7f\x7f"]
-    {
-        let head = [b"\x81", length.as_bytes()].concat();
+    for length in [1 << 20 | 1, u64::MAX >> 1, u64::MAX] {
+        // Told by its length alone: not a byte of it is waited for or made room for.
+        let head = [&b"\x81\x7f"[..], &length.to_be_bytes()].concat();
         let result = after(&head);
-        assert!(matches!(result, Err(SocketError::TooLarge { .. })), "{result:?}");
+        assert!(matches!(result, Err(SocketError::TooLarge { .. })), "{length}: {result:?}");
     }
 }
 
@@ -158,22 +151,15 @@ fn a_ping_is_answered_while_only_reading() {
 }
 
 /// A server that upgrades and then only writes, as fast as it can.
-fn flooding(frames: Vec<u8>) -> Server {
-    upgrading(b"", move |mut stream| while stream.write_all(&frames).is_ok() {})
+fn flooding(first: &[u8], frames: Vec<u8>) -> Server {
+    upgrading(first, move |mut stream| while stream.write_all(&frames).is_ok() {})
 }
 
 #[test]
 fn a_flood_leaves_room_for_others() {
-    for frames in [b"\x81\x01x".repeat(10_000), b"\x00\x00".repeat(10_000)] {
-        // Empty fragments belong to a message that never ends.
-        let endless = frames.starts_with(&[0]);
-        let frames = if endless { [&b"\x01\x00"[..], &frames].concat() } else { frames };
-        let server = if endless {
-            let (first, rest) = (frames[..2].to_vec(), frames[2..].to_vec());
-            upgrading(&first, move |mut stream| while stream.write_all(&rest).is_ok() {})
-        } else {
-            flooding(frames)
-        };
+    // Short messages; and a message of empty fragments that never ends.
+    for (first, frame) in [(&b""[..], &b"\x81\x01x"[..]), (b"\x01\x00", b"\x00\x00")] {
+        let server = flooding(first, frame.repeat(10_000));
         block_on(async {
             let (mut reader, _writer) = open(&server).await;
             let read = async { while reader.next().await.is_ok() {} };
@@ -188,7 +174,7 @@ fn a_flood_leaves_room_for_others() {
 fn pings_without_end_whose_answers_are_not_read_end_the_link() {
     // The largest Pings: their Pongs fill the kernel's buffers, then ours.
     let ping = [&[0x89, 125][..], &[b'p'; 125]].concat();
-    let server = flooding(ping.repeat(500));
+    let server = flooding(b"", ping.repeat(500));
     block_on(async {
         let (mut reader, mut writer) = open(&server).await;
         let flooded = async {
