@@ -5,8 +5,9 @@
 //! Invariants:
 //! - Messages over [`MAX_MESSAGE`], whole or in fragments, end the link before they are held.
 //! - Memory is bounded whatever the other end does: what is written waits for room in the socket
-//!   once [`WRITE_BUFFER`] is full, so a peer that does not read makes the writer wait; one that
-//!   does not read and floods Pings ends the link when [`MAX_WRITE_BUFFER`] is full of Pongs.
+//!   once [`WRITE_BUFFER`] is full, so a peer that does not read makes the writer wait. If it
+//!   sends Pings meanwhile, their Pongs fill no more than [`MAX_WRITE_BUFFER`]; a message that
+//!   finds no room beside them ends the link.
 //! - A peer that never stops sending cannot keep others from the thread: after [`TURN_BYTES`]
 //!   reading makes way.
 //! - Pings are answered by whoever reads next; as long as [`Reader::next`] is being waited for,

@@ -10,3 +10,5 @@ mod plain;
 mod proxied;
 mod server;
 mod tls;
+mod websocket;
+mod websocket_hostile;

@@ -18,7 +18,7 @@ use crate::server::{HURRIED, PATIENT, Server, hold, read_request, refusing};
 use crate::tls::{self, Authority};
 
 /// A proxy that opens one tunnel to `target` after saying `answer`, and tells what it was asked.
-fn tunnelling(target: SocketAddr, answer: &'static str) -> (Server, mpsc::Receiver<String>) {
+pub fn tunnelling(target: SocketAddr, answer: &'static str) -> (Server, mpsc::Receiver<String>) {
     let (asked, requests) = mpsc::channel();
     let server = Server::once(move |mut client| {
         asked.send(read_request(&mut client)).unwrap();
@@ -40,11 +40,16 @@ fn through_as(
     credentials: Option<(&str, &str)>,
     endpoint: Endpoint,
 ) -> Result<Answer, TransportError> {
+    let endpoint = endpoint.with_proxy(Some(at(proxy, credentials)));
+    block_on(HttpTransport::new(endpoint).unwrap().key_document())
+}
+
+/// The proxy at an address.
+pub fn at(proxy: SocketAddr, credentials: Option<(&str, &str)>) -> Proxy {
     let target = Target { host: Host::parse(&proxy.ip().to_string()).unwrap(), port: proxy.port() };
     let credentials = credentials.map(|(user, word)| (user, SecretString::from(word)));
     let credentials = credentials.as_ref().map(|(user, word)| (*user, word));
-    let endpoint = endpoint.with_proxy(Some(Proxy::new(target, credentials)));
-    block_on(HttpTransport::new(endpoint).unwrap().key_document())
+    Proxy::new(target, credentials)
 }
 
 fn plain() -> Endpoint {

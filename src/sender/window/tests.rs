@@ -260,10 +260,17 @@ fn an_unnamed_refusal_calls_everything_back_and_halves() {
     window.ponged(s(9), ask);
     assert_eq!(window.room().samples, 64);
     assert_eq!(window.next_deadline(), None);
-    // The same numbers go out again, on the same link.
+    // The same numbers go out again, on the same link; and until it is found, what was read takes
+    // up room too, so that the next refusal is about this window.
+    for first in [1, 65, 129, 193] {
+        send(&mut window, s(10), first..=first + 63);
+    }
+    let ask = window.ping_due(s(10)).unwrap();
+    window.ponged(s(10), ask);
+    assert_eq!((window.in_flight().samples, window.room()), (0, Limits::default()));
     let mut now = s(10);
-    send(&mut window, now, 1..=64);
-    assert_eq!(settle(&mut window, &mut now), 64);
+    assert_eq!(settle(&mut window, &mut now), 256);
+    assert_eq!(window.limit(), Limits::FULL);
 }
 
 #[test]

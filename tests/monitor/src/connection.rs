@@ -20,6 +20,7 @@ use smol_hyper::rt::FuturesIo;
 use crate::fault::{Fault, Outcome};
 use crate::notify::lock;
 use crate::shared::Shared;
+use crate::wire::ByteByByte;
 use crate::{http, websocket};
 
 /// Bytes a request's head may have.
@@ -39,8 +40,8 @@ pub(crate) enum After {
     /// Nothing: it ends.
     #[default]
     End,
-    /// It becomes a WebSocket.
-    Upgrade(OnUpgrade),
+    /// It becomes a WebSocket, which meets these faults.
+    Upgrade(OnUpgrade, Vec<Fault>),
     /// These bytes go out, past the HTTP library, which would not write such things.
     Raw(Outcome),
 }
@@ -70,14 +71,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, acceptor: Option<TlsAcceptor>, tc
         fault
     });
     let _open = Open(Arc::clone(&shared));
-    if let Some(fault) = fault {
+    let bytewise = fault == Some(Fault::ByteByByte);
+    if let Some(fault) = fault.filter(|_| !bytewise) {
         return misbehave(&fault, tcp).await;
     }
     // Small answers are what travels here; a client gone away shows at the next read or write.
     let _ = tcp.set_nodelay(true);
+    let line: Wire =
+        if bytewise { Box::new(ByteByByte(tcp.clone())) } else { Box::new(tcp.clone()) };
     let wire: Wire = match acceptor {
-        None => Box::new(tcp.clone()),
-        Some(acceptor) => match acceptor.accept(tcp.clone()).await {
+        None => line,
+        Some(acceptor) => match acceptor.accept(line).await {
             Ok(stream) => Box::new(stream),
             Err(_) => return,
         },
@@ -111,12 +115,13 @@ async fn converse(shared: &Arc<Shared>, wire: Wire, tcp: &TcpStream) {
     let then = std::mem::take(&mut *lock(&after));
     match then {
         After::End => {}
-        After::Upgrade(upgrade) => {
+        After::Upgrade(upgrade, faults) => {
             if result.is_ok()
                 && let Ok(upgraded) = upgrade.await
                 && let Ok(parts) = upgraded.downcast::<FuturesIo<Wire>>()
             {
-                websocket::serve(shared, parts.io.into_inner(), parts.read_buf.to_vec()).await;
+                let (wire, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
+                websocket::serve(shared, wire, read, faults).await;
             }
         }
         After::Raw(outcome) => {

@@ -27,6 +27,7 @@ GET  /_monitor/requests   the newest requests
 POST /_monitor/challenge  a fresh challenge
 POST /_monitor/fault      misbehave: {\"kind\":\"status\",\"status\":503} or
                           {\"fault\":{\"kind\":\"hang\"},\"at\":\"heartbeat\",\"times\":2,\"after\":1}
+                          or, for the next WebSocket, {\"kind\":\"cut\",\"messages\":50}
 POST /_monitor/heal       stop misbehaving
 POST /_monitor/pause      stop listening and close every connection
 POST /_monitor/resume     listen again on the same port

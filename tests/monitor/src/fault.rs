@@ -36,6 +36,8 @@ pub enum Fault {
     CloseConnection,
     /// It is held open and never read, TLS included.
     IgnoreConnection,
+    /// It is served, but everything goes out in TCP segments of one byte.
+    ByteByByte,
 
     // --- in place of an answer: nothing of the request is done --------------------------
     /// The request is read and never answered.
@@ -128,6 +130,79 @@ pub enum Fault {
         /// The number.
         seq: u64,
     },
+
+    // --- a WebSocket that was opened; any number of them on one link ---------------------
+    // `messages` counts the client's text messages since the upgrade: the proof is the first,
+    // `server.hello` the second. The fault strikes when so many have been dealt with, before the
+    // answer to the last of them.
+    /// Everything is dealt with and nothing said: no acceptance, no acknowledgement. Pings are
+    /// answered.
+    Silent,
+    /// The connection is closed without a goodbye.
+    Cut {
+        /// After so many messages.
+        messages: u64,
+    },
+    /// Nothing more is read or written; the connection stays open.
+    HalfOpen {
+        /// After so many messages.
+        messages: u64,
+    },
+    /// The link is closed with this code.
+    Close {
+        /// After so many messages.
+        messages: u64,
+        /// The code.
+        code: u16,
+        /// The words with it.
+        #[serde(default)]
+        reason: String,
+    },
+    /// This text is sent, whatever it is; once on each link.
+    Say {
+        /// After so many messages.
+        messages: u64,
+        /// The text.
+        text: String,
+    },
+    /// A binary message is sent.
+    Binary {
+        /// After so many messages.
+        messages: u64,
+        /// Its bytes, all of them zero.
+        bytes: usize,
+    },
+    /// A text message of this size is sent.
+    HugeMessage {
+        /// After so many messages.
+        messages: u64,
+        /// Its bytes.
+        bytes: usize,
+        /// Bytes of each fragment; one piece without.
+        #[serde(default)]
+        fragments: Option<usize>,
+    },
+    /// Every message goes out in fragments, with a Ping after each.
+    Fragments {
+        /// Bytes of a fragment.
+        bytes: usize,
+    },
+    /// No Ping is answered.
+    NeverPong,
+    /// Nothing is acknowledged.
+    NeverAck,
+    /// Acknowledgements are sent late.
+    AckLate {
+        /// By so many milliseconds.
+        millis: u64,
+    },
+    /// Acknowledgements are sent twice.
+    AckTwice,
+    /// Acknowledgements are of samples that were not sent.
+    AckBeyond {
+        /// By so many.
+        by: u64,
+    },
 }
 
 fn unprocessable() -> u16 {
@@ -144,6 +219,8 @@ enum Effect {
     Spoil(Spoil),
     /// What is said changes, where it is said.
     Change,
+    /// It concerns an opened WebSocket.
+    Link,
 }
 
 /// How an answer suffers.
@@ -155,6 +232,12 @@ enum Spoil {
 }
 
 impl Fault {
+    /// A close with this code after so many messages, without words.
+    #[must_use]
+    pub fn close(messages: u64, code: u16) -> Self {
+        Self::Close { messages, code, reason: String::new() }
+    }
+
     /// A plain status without headers and body.
     #[must_use]
     pub fn status(status: u16) -> Self {
@@ -198,6 +281,7 @@ impl Fault {
             Effect::Connection => Stage::Connection,
             Effect::Instead(_) | Effect::Spoil(_) => Stage::Answer,
             Effect::Change => Stage::Change,
+            Effect::Link => Stage::Link,
         }
     }
 
@@ -224,9 +308,10 @@ impl Fault {
     fn effect(&self) -> Effect {
         let answer = |answer| Effect::Instead(Outcome::Answer(answer));
         match self {
-            Self::ResetConnection | Self::CloseConnection | Self::IgnoreConnection => {
-                Effect::Connection
-            }
+            Self::ResetConnection
+            | Self::CloseConnection
+            | Self::IgnoreConnection
+            | Self::ByteByByte => Effect::Connection,
             Self::Hang => Effect::Instead(Outcome::Hang),
             Self::Disconnect => Effect::Instead(Outcome::Bytes(Vec::new())),
             Self::Status { status, headers, body } => answer(Answer {
@@ -274,6 +359,19 @@ impl Fault {
             | Self::Reject { .. }
             | Self::PartOfBatch { .. }
             | Self::WrongAckedSeq { .. } => Effect::Change,
+            Self::Silent
+            | Self::Cut { .. }
+            | Self::HalfOpen { .. }
+            | Self::Close { .. }
+            | Self::Say { .. }
+            | Self::Binary { .. }
+            | Self::HugeMessage { .. }
+            | Self::Fragments { .. }
+            | Self::NeverPong
+            | Self::NeverAck
+            | Self::AckLate { .. }
+            | Self::AckTwice
+            | Self::AckBeyond { .. } => Effect::Link,
         }
     }
 }
@@ -287,6 +385,8 @@ pub(crate) enum Stage {
     Answer,
     /// In what is said.
     Change,
+    /// On a WebSocket, once it is open.
+    Link,
 }
 
 /// What goes back over the wire.

@@ -60,7 +60,12 @@ pub(crate) async fn serve(
     });
     let upgrade = route == Route::WebSocket && met.answer.is_none();
     if upgrade && let Some(accept) = acceptable(request.headers(), &shared) {
-        *lock(&after) = After::Upgrade(hyper::upgrade::on(request));
+        let faults = shared.change(|state, _| {
+            let faults = state.schedule.link();
+            state.rules.journal.counts_mut().faults += faults.len() as u64;
+            faults
+        });
+        *lock(&after) = After::Upgrade(hyper::upgrade::on(request), faults);
         return Ok(response(dated(switching(&accept), &met, shared.now())));
     }
     let (head, body) = request.into_parts();

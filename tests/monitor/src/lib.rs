@@ -20,7 +20,7 @@
 //! The rules are pure and take the time as an argument: `rules` and `events` judge, with `book` (who may come
 //! in), `journal` (what was accepted), `fault` and `schedule` (what is to go wrong, and when). Around them is a thin
 //! shell: `door` listens, `connection` speaks TLS and HTTP, `http` and `websocket` carry requests
-//! and events to the rules, `monitor` is the handle.
+//! and events to the rules (`play` and `wire` spoil a WebSocket on request), `monitor` is the handle.
 
 mod answer;
 mod book;
@@ -36,6 +36,7 @@ mod journal;
 mod key;
 mod monitor;
 mod notify;
+mod play;
 mod proof;
 mod rules;
 mod schedule;
@@ -45,6 +46,7 @@ mod telemetry;
 mod time;
 mod tls;
 mod websocket;
+mod wire;
 
 pub use book::CHALLENGE_LIFETIME;
 pub use error::{Error, Reason};

@@ -9,7 +9,8 @@ use crate::fault::{Fault, Route, Stage};
 pub struct Plan {
     /// What happens.
     pub fault: Fault,
-    /// At which route; `None` for every one. Means nothing for a connection's faults.
+    /// At which route; `None` for every one. Means nothing for a connection's faults; those of an
+    /// opened WebSocket strike at [`Route::WebSocket`] only.
     #[serde(default)]
     pub at: Option<Route>,
     /// How often; `None` for always.
@@ -104,7 +105,7 @@ impl Schedule {
         self.strike(|plan| {
             let here = plan.at.is_none_or(|at| at == route);
             let struck = match plan.fault.stage() {
-                Stage::Connection => false,
+                Stage::Connection | Stage::Link => false,
                 Stage::Answer => here && met.answer.is_none(),
                 Stage::Change => here,
             };
@@ -113,7 +114,22 @@ impl Schedule {
                     match plan.fault.stage() {
                         Stage::Connection | Stage::Answer => met.answer = Some(plan.fault.clone()),
                         Stage::Change => met.changes.push(plan.fault.clone()),
+                        Stage::Link => {}
                     }
+                }
+            })
+        });
+        met
+    }
+
+    /// The faults a WebSocket meets that is being opened.
+    pub fn link(&mut self) -> Vec<Fault> {
+        let mut met = Vec::new();
+        self.strike(|plan| {
+            let here = plan.at.is_none_or(|at| at == Route::WebSocket);
+            (here && plan.fault.stage() == Stage::Link).then(|| {
+                if plan.after == 0 {
+                    met.push(plan.fault.clone());
                 }
             })
         });
@@ -172,6 +188,19 @@ mod tests {
         assert_eq!(schedule.connection(), None);
         schedule.clear();
         assert_eq!(schedule.request(Route::Heartbeat).len(), 0);
+    }
+
+    #[test]
+    fn a_link_meets_its_own_faults_and_no_request_does() {
+        let mut schedule = Schedule::default();
+        schedule.add(Fault::NeverPong.once());
+        schedule.add(Fault::Cut { messages: 3 }.always().times(1).after(1));
+        schedule.add(Fault::AckTwice.at(Route::Heartbeat));
+        assert_eq!(schedule.request(Route::WebSocket).len(), 0);
+        assert_eq!(schedule.connection(), None);
+        assert_eq!(schedule.link(), [Fault::NeverPong]);
+        assert_eq!(schedule.link(), [Fault::Cut { messages: 3 }]);
+        assert_eq!(schedule.link(), []);
     }
 
     #[test]

@@ -11,64 +11,13 @@
 #[allow(dead_code)]
 mod common;
 
-use std::collections::BTreeSet;
-
-use async_std::net::TcpStream;
-use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error, Message};
-use common::{options, run, sample};
+use common::link::{enrolled, hear, metrics, open, say, shake_hands, start};
+use common::{run, sample};
 use futures_util::StreamExt;
-use harborforge_monitor::{Capability, Fault, Monitor, Options, Reason, Route, Transport};
-use serde_json::{Value, json};
-
-type Socket = WebSocketStream<TcpStream>;
-
-async fn open(monitor: &Monitor) -> Result<Socket, Error> {
-    let url = format!("{}/monitor/server/ws", monitor.url().replace("http", "ws"));
-    let tcp = TcpStream::connect(monitor.addr()).await.unwrap();
-    Ok(async_tungstenite::client_async(url, tcp).await?.0)
-}
-
-async fn say(socket: &mut Socket, message: &Value) {
-    socket.send(Message::text(message.to_string())).await.unwrap();
-}
-
-/// The next message that is not a Ping or Pong.
-async fn hear(socket: &mut Socket) -> Value {
-    loop {
-        match socket.next().await.unwrap().unwrap() {
-            Message::Text(text) => return serde_json::from_str(&text).unwrap(),
-            Message::Ping(_) | Message::Pong(_) => {}
-            Message::Binary(_) | Message::Close(_) | Message::Frame(_) => panic!("not a text"),
-        }
-    }
-}
-
-async fn shake_hands(monitor: &Monitor, proof: &str) -> (Socket, Value) {
-    let mut socket = open(monitor).await.unwrap();
-    say(&mut socket, &json!({"encrypted_payload": proof})).await;
-    let answer = hear(&mut socket).await;
-    (socket, answer)
-}
-
-async fn enrolled(monitor: &Monitor) -> (Socket, Value) {
-    let challenge = monitor.issue_challenge();
-    let (mut socket, answer) =
-        shake_hands(monitor, &common::proof(monitor, "vps.t1", &challenge)).await;
-    assert_eq!(answer["ok"], true);
-    say(&mut socket, &json!({"event": "server.hello", "payload": {"identifier": "vps.t1"}})).await;
-    (socket, answer)
-}
-
-fn metrics(seq: u64) -> Value {
-    json!({"event": "server.metrics", "seq": seq, "payload": sample("vps.t1", seq)})
-}
-
-async fn start(capabilities: &[Capability]) -> Monitor {
-    let capabilities: BTreeSet<_> = capabilities.iter().copied().collect();
-    Monitor::start(Options { capabilities, ..options() }).await.unwrap()
-}
+use harborforge_monitor::{Capability, Fault, Monitor, Reason, Route, Transport};
+use serde_json::json;
 
 #[test]
 fn samples_are_acknowledged_cumulatively() {

@@ -139,6 +139,8 @@ fn run(mode: Mode, operations: Vec<Operation>) {
     let mut next = 1;
     // Every number ever confirmed; a number is confirmed once, whatever became of the links.
     let mut stored = 0;
+    // A refusal without a number came, and the window has not been whole since.
+    let mut suspicious = false;
     for operation in operations {
         let mut confirmed = None;
         let mut expected = None;
@@ -197,6 +199,7 @@ fn run(mode: Mode, operations: Vec<Operation>) {
                 };
                 assert_eq!(Some(again), before);
                 next = again;
+                suspicious = true;
                 model.samples.clear();
             }
             Operation::Ping => ping(&mut window, &mut model, now, false),
@@ -215,8 +218,10 @@ fn run(mode: Mode, operations: Vec<Operation>) {
                 assert_eq!(window.unconfirmed(), Limits::default());
                 window.open(mode);
                 model = Model::new(mode);
+                suspicious = false;
             }
         }
+        suspicious &= window.limit() != Limits::FULL;
         assert_eq!(confirmed, expected);
         if let Some(Confirmed { up_to, .. }) = confirmed {
             assert!(up_to > stored, "each number once, and in order");
@@ -230,6 +235,7 @@ fn run(mode: Mode, operations: Vec<Operation>) {
         assert!(window.in_flight().samples <= window.limit().samples);
         assert!(window.in_flight().bytes <= window.limit().bytes);
         assert!(window.limit().samples <= WINDOW_SAMPLES && window.limit().bytes <= WINDOW_BYTES);
+        assert!(!suspicious || unconfirmed.samples <= window.limit().samples);
         let waits = unconfirmed.samples > 0 || window.settling.is_some();
         assert_eq!(window.expires_at().is_some(), waits);
     }

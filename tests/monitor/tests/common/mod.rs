@@ -1,5 +1,7 @@
 //! A small client of plain sockets, which shares no code with the Monitor's side.
 
+pub mod link;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
