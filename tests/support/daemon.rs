@@ -147,9 +147,12 @@ impl Daemon {
         self.heard().iter().filter(|line| line.is_for_people()).cloned().collect()
     }
 
+    /// The newest lines, for the message of a test that fails.
     fn words(&mut self) -> String {
-        let lines: Vec<&str> = self.heard().iter().map(|line| line.text.as_str()).collect();
-        lines.join("\n")
+        const MOST: usize = 40;
+        let heard = self.heard();
+        let newest = &heard[heard.len().saturating_sub(MOST)..];
+        newest.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 
     /// Its process id.

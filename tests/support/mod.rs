@@ -20,7 +20,7 @@ use std::time::Duration;
 use harborforge_monitor::{Capability, Monitor, Options, test_key};
 
 /// How long anything may take; only reached when something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Runs a test's future.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
