@@ -6,8 +6,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use futures_util::{future::join_all, join};
 use harborforge_monitor::{Fault, Mode, Monitor, Options, Reason, Route, other_test_key};
 
@@ -158,7 +156,7 @@ async fn one_refused_with_its_batch(fault: Fault) {
 async fn all_refused(options: Options, status: u16) {
     let monitor = monitor(options).await;
     monitor.misbehave(Fault::status(status).at(Route::Heartbeat));
-    let mut site = Site::new(&monitor);
+    let site = Site::new(&monitor);
     site.fill(10);
     let mut daemon = site.start();
     let line = daemon
