@@ -129,14 +129,13 @@ fn one_refused_sample_is_set_aside_and_kept() {
             one_refused(plain(), Fault::reject([3]), 3),
             // Named by the Monitor, it needs no second try.
             one_refused(batching(), Fault::reject([3]), 1),
-            // Refused with its batch of 7, then with one of 3 and, if the next is as large as
-            // that, once more; then three times alone.
             one_refused_with_its_batch(whole),
         );
     });
 }
 
-/// The same when the Monitor refuses the batch and does not say for which sample's sake.
+/// The same when the Monitor refuses the batch and does not say for which sample's sake: the batch
+/// is halved until the culprit is alone, and grows again.
 async fn one_refused_with_its_batch(fault: Fault) {
     let monitor = monitor(batching()).await;
     monitor.misbehave(fault.at(Route::Heartbeat));
