@@ -319,7 +319,7 @@ fn advice(kind: FailureKind) -> &'static str {
              send SIGHUP"
         }
         FailureKind::Unacceptable => "none needed unless it repeats",
-        FailureKind::Local => "see the errors before this one",
+        FailureKind::Local => "mend what the reason names; nothing was sent",
     }
 }
 
