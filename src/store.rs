@@ -147,8 +147,8 @@ pub fn start(
     let (changed_sender, changed) = channel::bounded(1);
     let (ended_sender, ended) = channel::bounded(1);
     // Shown before the thread has said anything: whoever looks next sees what waits.
-    let stats = first.as_ref().map(|(queue, _)| queue.stats());
-    let view = View { stats, ..View::default() };
+    let queue = first.as_ref().map(|(queue, _)| queue.position());
+    let view = View { queue, ..View::default() };
     let shared = Arc::new(Shared {
         orders: Mutex::new(Orders { view, ..Orders::default() }),
         wake: Condvar::new(),
