@@ -107,7 +107,7 @@ impl Daemon {
             identifier = %config.identifier,
             backend = link.backend_url(),
             data_dir = %config.data_dir.display(),
-            waiting = store.view().stats.map_or(0, |stats| stats.pending.records),
+            waiting = store.view().queue.map_or(0, |queue| queue.pending),
             "started"
         );
         let sampler = sampler::start(

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use harborforge_storage::{Error, NewRecord, OpenReport, Options, Queue, Stamp, Stats};
+use harborforge_storage::{Error, NewRecord, OpenReport, Options, Position, Queue, Stamp};
 
 use crate::collector::clock;
 use crate::runtime::channel;
@@ -63,11 +63,11 @@ pub enum Stopped {
     Panicked,
 }
 
-/// What the queue holds, for who sends and who shows.
-#[derive(Debug, Clone, Default)]
+/// What there is to send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct View {
-    /// The queue's figures; `None` until it is open.
-    pub stats: Option<Stats>,
+    /// How far the queue has come; `None` until it is open.
+    pub queue: Option<Position>,
     /// Samples in the ring, not durable yet.
     pub in_memory: usize,
     /// Samples the ring had to drop.
@@ -146,8 +146,11 @@ pub fn start(
     };
     let (changed_sender, changed) = channel::bounded(1);
     let (ended_sender, ended) = channel::bounded(1);
+    // Shown before the thread has said anything: whoever looks next sees what waits.
+    let queue = first.as_ref().map(|(queue, _)| queue.position());
+    let view = View { queue, ..View::default() };
     let shared = Arc::new(Shared {
-        orders: Mutex::new(Orders::default()),
+        orders: Mutex::new(Orders { view, ..Orders::default() }),
         wake: Condvar::new(),
         changed: changed_sender,
     });
@@ -246,7 +249,7 @@ impl Store {
     /// What the queue holds now.
     #[must_use]
     pub fn view(&self) -> View {
-        self.shared.orders().view.clone()
+        self.shared.orders().view
     }
 
     /// Resolves when the view has changed since the last call. One listener at a time.
@@ -440,15 +443,16 @@ impl Worker {
         self.retry = Some((Instant::now() + wait, wait));
     }
 
-    /// Shows the new figures, and wakes the listener.
+    /// Shows how far things are, and wakes the listener when that has changed.
     fn publish(&self) {
-        let stats = self.queue.as_ref().map(Queue::stats);
         let mut orders = self.shared.orders();
-        orders.view.stats = stats;
+        let before = orders.view;
+        orders.view.queue = self.queue.as_ref().map(Queue::position);
         orders.view.in_memory = orders.ring.len();
-        drop(orders);
-        // Full means that the listener has yet to look: it will see this as well.
-        let _ = self.shared.changed.try_send(());
+        if orders.view != before {
+            // Full means that the listener has yet to look: it will see this as well.
+            let _ = self.shared.changed.try_send(());
+        }
     }
 
     /// One last try for what is in the ring, and a clean end.

@@ -159,6 +159,7 @@ impl Context {
 
 /// The whole program: parses, runs, reports an error on stderr and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    end_with_the_engine();
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => {
@@ -188,6 +189,19 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(args, context),
         Command::Dump(args) => dump::run(args, context),
     }
+}
+
+/// When one of the database engine's own threads panics, whoever waits for it would wait for ever:
+/// the process ends at once, and the supervisor starts it again into recovery.
+fn end_with_the_engine() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        usual(info);
+        let thread = std::thread::current();
+        if thread.name().is_some_and(harborforge_storage::is_engine_thread) {
+            std::process::exit(Exit::Storage as i32);
+        }
+    }));
 }
 
 fn report(error: &CliError, verbose: bool) {

@@ -4,7 +4,7 @@ use super::args::RunArgs;
 use super::{CliError, Context, Exit};
 use crate::config::{Need, Sources, load};
 use crate::daemon::{self, DaemonError};
-use crate::store::StartError;
+use crate::store::{StartError, chain};
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -16,8 +16,9 @@ pub fn run(_args: &RunArgs, context: &Context) -> Result<(), CliError> {
     let log = context.start_logging(&loaded)?;
     let flags = context.flags.clone();
     let reload = Box::new(move || load(&Sources::of_process(flags.clone()), Need::Backend));
+    // With its causes, `-v` or not: nobody can ask a daemon that has ended for more.
     daemon::run(loaded, reload, &log)
-        .map_err(|error| CliError::from_error(exit_code(&error), &error))
+        .map_err(|error| CliError::new(exit_code(&error), chain(&error)))
 }
 
 /// The supervisor restarts what ends with 1 or 4 and gives up on 2 and 3.

@@ -302,9 +302,10 @@ mod tests {
 
     #[test]
     fn retry_after_in_seconds_or_as_a_date() {
-        let wait = |text| match with(Asked::Single, 503, "", Some(text), None) {
-            Outcome::Wait(wait, _) => wait,
-            other => unreachable!("{other:?}"),
+        let wait = |text| {
+            let outcome = with(Asked::Single, 503, "", Some(text), None);
+            let Outcome::Wait(wait, _) = outcome else { unreachable!("{outcome:?}") };
+            wait
         };
         assert_eq!(wait("120"), Some(Duration::from_secs(120)));
         assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));

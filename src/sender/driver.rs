@@ -169,11 +169,9 @@ impl Driver {
     }
 
     fn queue_view(&self) -> QueueView {
-        match self.store.view().stats {
-            Some(stats) if stats.pending.records > 0 => {
-                QueueView { head: stats.cursor + 1, next: stats.next_seq }
-            }
-            Some(stats) => QueueView { head: stats.next_seq, next: stats.next_seq },
+        match self.store.view().queue {
+            Some(at) if at.pending > 0 => QueueView { head: at.cursor + 1, next: at.next_seq },
+            Some(at) => QueueView { head: at.next_seq, next: at.next_seq },
             // Not open yet: nothing can be read, so nothing is sent.
             None => QueueView { head: 0, next: 0 },
         }
@@ -466,7 +464,7 @@ fn advice(kind: FailureKind) -> &'static str {
              send SIGHUP"
         }
         FailureKind::Unacceptable => "none needed unless it repeats",
-        FailureKind::Local => "see the errors before this one",
+        FailureKind::Local => "mend what the reason names; nothing was sent",
     }
 }
 

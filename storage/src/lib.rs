@@ -84,5 +84,5 @@ pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use types::{
     Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
-    OpenReport, Options, Pin, Record, RejectedRecord, Set, Stamp, Stats, Tally,
+    OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
 };

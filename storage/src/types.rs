@@ -215,6 +215,17 @@ impl OpenReport {
     }
 }
 
+/// How far a queue has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// All numbers up to this one are confirmed, rejected or in a gap.
+    pub cursor: u64,
+    /// The number the next record gets.
+    pub next_seq: u64,
+    /// Records waiting for confirmation.
+    pub pending: u64,
+}
+
 /// The figures of a queue at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
