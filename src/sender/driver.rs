@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, pending};
 use futures_util::select_biased;
-use harborforge_storage::{Confirmation, Limits, Set};
+use harborforge_storage::{Confirmation, Limits};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::journal::{DeliveryLine, Journal};
 use super::link::{Connected, KeyFetched, Link};
+use super::load::Load;
 use super::machine::{
     Answered, Attempt, Command, Event, Failure, FailureKind, Handshake, KeyNews, LinkEvent,
     Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
@@ -346,7 +347,12 @@ impl Driver {
             Transport::Websocket => ConfirmedBy::Websocket,
         };
         let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: tag as u8 };
-        self.in_queue("acknowledge", move |queue| queue.acknowledge(up_to, at)).await;
+        let told = self.link.told().confirmed(up_to);
+        self.in_queue("acknowledge", move |queue| {
+            queue.acknowledge(up_to, at)?;
+            if told.is_empty() { Ok(()) } else { queue.gaps_announced(&told) }
+        })
+        .await;
         tracing::debug!(up_to, transport = name(transport), "acknowledged");
     }
 
@@ -478,16 +484,16 @@ async fn post(link: &Link, store: &Store, selection: Selection, proof: Proof) ->
         Selection::Single { from } => (from, Limits { records: 1, bytes: usize::MAX }),
         Selection::Batch { from, records, bytes } => (from, Limits { records, bytes }),
     };
-    let records = match store.call(move |queue| queue.read(Set::Pending, from, limits)).await {
-        Ok(records) if records.is_empty() => return Answered::NothingToSend,
-        Ok(records) => records,
+    let load = match Load::read(store, from, limits).await {
+        Ok(load) if load.records.is_empty() => return Answered::NothingToSend,
+        Ok(load) => load,
         Err(error) => {
             let failure = Failure { kind: FailureKind::Local, reason: chain(&error) };
             return Answered::Failed(failure);
         }
     };
     match selection {
-        Selection::Single { .. } => link.post_single(&records, proof).await,
-        Selection::Batch { .. } => link.post_batch(&records, proof).await,
+        Selection::Single { .. } => link.post_single(&load, proof).await,
+        Selection::Batch { .. } => link.post_batch(&load, proof).await,
     }
 }

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use url::Host;
 
 use super::classify::{Asked, Outcome, Reply, classify, printable, retry_after_wait};
+use super::load::{Load, Told};
 use super::machine::{Answered, Failure, FailureKind, Proof};
 use super::skew::Skew;
 use crate::config::{self, Config, Credential};
@@ -21,7 +22,7 @@ use crate::crypto::{self, Fingerprint, KeyDocument, Verdict};
 use crate::protocol::{
     BATCH_BYTES, Capabilities, HandshakeAnswer, Hello, batch_body, metrics_message,
 };
-use crate::sample::{CONNECTOR_VERSION, Envelope, splice};
+use crate::sample::{CONNECTOR_VERSION, Envelope, Gap, splice};
 use crate::store::chain;
 use crate::transport::{
     Answer, Endpoint, EndpointError, HttpTransport, Proxy, Socket, Target, TransportError,
@@ -79,6 +80,7 @@ pub struct Link {
     credential: Credential,
     pin: Option<Fingerprint>,
     known: Mutex<Known>,
+    told: Told,
 }
 
 /// What was learnt from the Monitor.
@@ -111,6 +113,7 @@ impl Link {
             credential,
             pin: config.public_key_sha256.map(Fingerprint::from),
             known: Mutex::default(),
+            told: Told::default(),
         })
     }
 
@@ -235,6 +238,11 @@ impl Link {
         }
     }
 
+    /// The gaps that are on their way to the Monitor.
+    pub(super) fn told(&self) -> &Told {
+        &self.told
+    }
+
     /// `server.hello`, the first message over an accepted link.
     #[must_use]
     pub fn hello(&self) -> Vec<u8> {
@@ -247,19 +255,20 @@ impl Link {
         hello.message()
     }
 
-    /// A stored sample as a `server.metrics` message.
+    /// A stored sample as a `server.metrics` message that tells these gaps.
     ///
     /// # Errors
     /// When what is stored is no sample.
-    pub fn metrics(&self, record: &Record) -> Result<Vec<u8>, serde_json::Error> {
+    pub fn metrics(&self, record: &Record, gaps: &[Gap]) -> Result<Vec<u8>, serde_json::Error> {
         let epoch = record.epoch.to_string();
-        metrics_message(&record.payload, &self.envelope(record, &epoch, None))
+        metrics_message(&record.payload, &self.envelope(record, &epoch, gaps, None))
     }
 
     fn envelope<'a>(
         &'a self,
         record: &Record,
         epoch: &'a str,
+        gaps: &'a [Gap],
         encrypted_payload: Option<&'a str>,
     ) -> Envelope<'a> {
         Envelope {
@@ -267,37 +276,40 @@ impl Link {
             seq: record.seq,
             epoch,
             replayed: false,
-            gaps: &[],
+            gaps,
             encrypted_payload,
         }
     }
 
     /// Sends the first of the records as a heartbeat of its own (section 5).
-    pub async fn post_single(&self, records: &[Record], with: Proof) -> Answered {
-        let Some(record) = records.first() else { return Answered::NothingToSend };
+    pub(super) async fn post_single(&self, load: &Load, with: Proof) -> Answered {
+        let Some(record) = load.records.first() else { return Answered::NothingToSend };
         let proof = match self.proof(with) {
             Ok(proof) => proof,
             Err(failure) => return Answered::Failed(failure),
         };
         let sent = vec![record.seq];
-        match self.telemetry(record, proof.as_deref()) {
-            Ok(body) => self.send(Asked::Single, sent, body).await,
+        match self.telemetry(record, &load.gaps_for(0), proof.as_deref()) {
+            Ok(body) => {
+                self.told.note(load);
+                self.send(Asked::Single, sent, body).await
+            }
             Err(outcome) => Answered::Got { sent, outcome },
         }
     }
 
     /// Sends as many of the records as a batch may hold (section 7).
-    pub async fn post_batch(&self, records: &[Record], with: Proof) -> Answered {
+    pub(super) async fn post_batch(&self, load: &Load, with: Proof) -> Answered {
         let proof = match self.proof(with) {
             Ok(Some(proof)) => proof,
             // Only proved heartbeats have a batch form.
-            Ok(None) => return self.post_single(records, with).await,
+            Ok(None) => return self.post_single(load, with).await,
             Err(failure) => return Answered::Failed(failure),
         };
         let overhead = proof.len() + self.identifier.len() * 6 + 64;
         let (mut bytes, mut sent, mut samples) = (overhead, Vec::new(), Vec::new());
-        for record in records {
-            let Ok(sample) = self.telemetry(record, None) else { break };
+        for (place, record) in load.records.iter().enumerate() {
+            let Ok(sample) = self.telemetry(record, &load.gaps_for(place), None) else { break };
             bytes += sample.len() + 1;
             if bytes > BATCH_BYTES {
                 break;
@@ -307,19 +319,27 @@ impl Link {
         }
         let (Some(first), Some(last)) = (sent.first().copied(), sent.last().copied()) else {
             // The first of them cannot be sent in a batch: alone it is judged for what it is.
-            return self.post_single(records, with).await;
+            return self.post_single(load, with).await;
         };
         match batch_body(&self.identifier, &proof, &samples) {
-            Ok(body) => self.send(Asked::Batch { first, last }, sent, body).await,
+            Ok(body) => {
+                self.told.note(load);
+                self.send(Asked::Batch { first, last }, sent, body).await
+            }
             Err(error) => Answered::Failed(local(&error)),
         }
     }
 
     /// A stored sample that cannot be sent is one the Monitor would not take either: it goes the
     /// way of the refused, so that it does not hold up those behind it.
-    fn telemetry(&self, record: &Record, proof: Option<&str>) -> Result<Vec<u8>, Outcome> {
+    fn telemetry(
+        &self,
+        record: &Record,
+        gaps: &[Gap],
+        proof: Option<&str>,
+    ) -> Result<Vec<u8>, Outcome> {
         let epoch = record.epoch.to_string();
-        splice(&record.payload, &self.envelope(record, &epoch, proof))
+        splice(&record.payload, &self.envelope(record, &epoch, gaps, proof))
             .map_err(|error| Outcome::Unacceptable(format!("cannot be sent: {error}")))
     }
 

@@ -10,6 +10,7 @@ pub mod driver;
 pub mod journal;
 pub mod keepalive;
 pub mod link;
+mod load;
 pub mod machine;
 pub mod skew;
 mod socket;

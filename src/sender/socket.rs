@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harborforge_storage::{Limits, Record, Set};
+use harborforge_storage::Limits;
 
 use super::classify::printable;
 use super::link::Link;
+use super::load::Load;
 use super::machine::{Attempt, LinkEvent};
 use crate::protocol::{WebSocketEvent, read_event, refuses};
 use crate::runtime::{self, Task, TaskGuard, channel};
@@ -169,17 +170,16 @@ impl Writing {
     }
 
     async fn samples(&mut self, from: u64, limits: Limits) -> Result<(), SocketError> {
-        let read = self.store.call(move |queue| queue.read(Set::Pending, from, limits)).await;
-        let records = match read {
-            Ok(records) => records,
+        let load = match Load::read(&self.store, from, limits).await {
+            Ok(load) => load,
             Err(error) => {
                 self.tell(LinkEvent::Lost(format!("the queue cannot be read: {}", chain(&error))))
                     .await;
                 return Ok(());
             }
         };
-        let nothing = records.is_empty();
-        let (items, messages) = match self.messages(&records, limits.bytes) {
+        let nothing = load.records.is_empty();
+        let (items, messages) = match self.messages(&load, limits.bytes) {
             Ok(made) => made,
             Err(reason) => {
                 // The heartbeat takes over in time, and judges the sample for what it is.
@@ -188,6 +188,7 @@ impl Writing {
             }
         };
         if !nothing {
+            self.link.told().note(&load);
             self.tell(LinkEvent::Sending(items)).await;
             for message in messages {
                 self.writer.feed(message).await?;
@@ -202,13 +203,13 @@ impl Writing {
     #[allow(clippy::type_complexity, reason = "a pair of lists")]
     fn messages(
         &self,
-        records: &[Record],
+        load: &Load,
         bytes: usize,
     ) -> Result<(Vec<(u64, usize)>, Vec<Vec<u8>>), String> {
         let (mut items, mut messages) = (Vec::new(), Vec::new());
         let mut sum = 0usize;
-        for record in records {
-            let message = match self.link.metrics(record) {
+        for (place, record) in load.records.iter().enumerate() {
+            let message = match self.link.metrics(record, &load.gaps_for(place)) {
                 Ok(message) => message,
                 // What stands before it can go; then it is the first.
                 Err(_) if !items.is_empty() => break,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use harborforge_connector::crypto::{self, KeyDocument};
 use harborforge_connector::protocol::{
-    Event, HandshakeAnswer, Hello, MAX_MESSAGE, metrics_message, read_event,
+    HandshakeAnswer, Hello, MAX_MESSAGE, WebSocketEvent as Event, metrics_message, read_event,
 };
 use harborforge_connector::runtime::{self, block_on};
 use harborforge_connector::sample::{CONNECTOR_VERSION, Envelope};

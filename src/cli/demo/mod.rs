@@ -113,7 +113,10 @@ pub fn play(out: &mut dyn io::Write) -> Result<(), DemoError> {
             .prefix("harborforge-demo-")
             .tempdir()
             .map_err(system("make a temporary directory"))?;
-        let options = Options { capabilities: [Capability::Ack, Capability::Resume].into(), ..Options::default() };
+        let options = Options {
+            capabilities: [Capability::Ack, Capability::Resume].into(),
+            ..Options::default()
+        };
         let monitor = Monitor::start(options).await?;
         let mut screen = Screen::new(out);
         let stage = Stage {
