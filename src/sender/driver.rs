@@ -5,6 +5,7 @@
 //! requests run as tasks of their own and come back as events, so nothing here waits for the
 //! network; only [`Command::Acknowledge`] and [`Command::Reject`] change the queue.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Driver {
     journal: Journal,
     rejected: u64,
     wake: Option<Duration>,
+    /// Events that follow the last one before anything else does.
+    at_once: VecDeque<Event>,
     done: (channel::Sender<Done>, channel::Receiver<Done>),
     orders: channel::Receiver<Order>,
 }
@@ -97,6 +100,7 @@ impl Driver {
             journal: Journal::default(),
             rejected: 0,
             wake: None,
+            at_once: VecDeque::new(),
             // Never more than the one request under way.
             done: channel::bounded(2),
             orders,
@@ -120,7 +124,10 @@ impl Driver {
                 }
                 self.carry_out(command).await;
             }
-            next = self.wait().await;
+            next = match self.at_once.pop_front() {
+                Some(event) => Next::Event(event),
+                None => self.wait().await,
+            };
         }
     }
 
@@ -154,11 +161,6 @@ impl Driver {
     fn obey(&mut self, order: Order) -> Event {
         match order {
             Order::Use { link, settings, moved } => {
-                self.machine.handle(
-                    Now { mono: self.clock.mono(), wall: self.clock.wall() },
-                    Event::Settings(settings),
-                    runtime::seed(),
-                );
                 if moved {
                     let saved = self.state.move_to(link.backend_url());
                     self.saved(saved);
@@ -167,7 +169,10 @@ impl Driver {
                     link.take_over(&self.link);
                 }
                 self.link = Arc::new(link);
-                if moved { Event::Endpoint } else { Event::Credentials }
+                // The settings first, since the mode is among them: a try that they set off
+                // counts as one with the old credentials, whose failure says nothing.
+                self.at_once.push_back(if moved { Event::Endpoint } else { Event::Credentials });
+                Event::Settings(settings)
             }
             Order::TryNow => Event::TryNow,
             Order::Shutdown => Event::Shutdown,
