@@ -215,7 +215,7 @@ impl Daemon {
                 let moved = groups.contains(&Group::Endpoint);
                 let settings = sender_settings(&new);
                 self.config = new;
-                self.order(Order::Use { link, settings, moved }).await;
+                self.order(Order::Use { link: Box::new(link), settings, moved }).await;
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the old connection settings stay");

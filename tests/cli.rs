@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use futures_util::join;
-use harborforge_monitor::{Fault, Route};
+use harborforge_monitor::{Fault, Mode, Options, Route};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -158,6 +158,66 @@ fn another_monitor_is_used_from_the_reload_on() {
         daemon.stop().await;
         assert_eq!(site.state()["backend_url"].as_str().unwrap().trim_end_matches('/'), new.url());
         site.books().agree_with(&new);
+    });
+}
+
+/// From challenge to API key and back while it runs: each is used at once and nothing is said
+/// about the other.
+#[test]
+fn the_mode_may_change_with_a_reload() {
+    run(async {
+        const KEY: &str = "hf-0123456789";
+        let (proved, keyed) = join!(
+            monitor(plain()),
+            monitor(Options { mode: Mode::ApiKey(KEY.to_owned()), ..plain() })
+        );
+        let mut site = Site::new(&proved);
+        let mut daemon = site.start();
+        daemon.says("acknowledged").await;
+        site.set("backend_url", &keyed.url()).unset("challenge_uuid").set_secret("api_key", KEY);
+        daemon.reload(&site);
+        keyed.wait_for(|books| books.counts().unique >= 2, PATIENCE).await.unwrap();
+        site.set("backend_url", &proved.url()).unset("api_key");
+        site.set_secret("challenge_uuid", &proved.issue_challenge());
+        daemon.reload(&site);
+        let before = proved.counts().unique;
+        proved.wait_for(|books| books.counts().unique >= before + 2, PATIENCE).await.unwrap();
+        assert_eq!(daemon.count("not delivered, samples are kept"), 0, "{:?}", daemon.for_people());
+        daemon.stop().await;
+        assert_eq!(keyed.counts().key_fetches, 0);
+        let books = site.books();
+        assert_eq!((books.gaps, books.rejected()), (0, Vec::new()));
+        let both = |seq| proved.journal(|b| b.has_seq(seq)) || keyed.journal(|b| b.has_seq(seq));
+        assert!((1..=books.cursor).all(both), "{books:?}");
+    });
+}
+
+/// A reload may come at any moment of a try: none stops the sender.
+#[test]
+fn reloads_in_quick_succession_stop_nothing() {
+    run(async {
+        let monitor = monitor(plain()).await;
+        let mut site = Site::new(&monitor);
+        let right = monitor.issue_challenge();
+        site.set("challenge_uuid", "8f14e45f-ceea-467f-9575-1d2f3a4b5c6d").fill(3);
+        let mut daemon = site.start();
+        daemon.complains(&["403"]).await;
+        for round in 0..40 {
+            // Unknown ones all the way: each is tried, refused, and waited with.
+            let before = monitor.counts().heartbeats;
+            site.set("challenge_uuid", &format!("8f14e45f-ceea-467f-9575-{round:012}"));
+            daemon.reload(&site);
+            monitor
+                .wait_for(|books| books.counts().heartbeats > before, PATIENCE)
+                .await
+                .unwrap_or_else(|error| panic!("reload {round}: {error}"));
+        }
+        site.set_secret("challenge_uuid", &right);
+        daemon.reload(&site);
+        let last = daemon.appended();
+        has_all(&monitor, last).await;
+        daemon.stop().await;
+        site.books().agree_with(&monitor);
     });
 }
 

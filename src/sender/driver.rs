@@ -43,7 +43,7 @@ pub enum Order {
     /// Send with this from now on.
     Use {
         /// Endpoint, identifier and credential.
-        link: Link,
+        link: Box<Link>,
         /// Cadence and caps.
         settings: Settings,
         /// Whether it is another Monitor than before.
@@ -79,7 +79,7 @@ pub struct Driver {
     rejected: u64,
     wake: Option<Duration>,
     wire: Wire,
-    /// What the commands of one event have led to at once: handled before anything else.
+    /// Events that follow the last one before anything else does.
     at_once: VecDeque<Event>,
     done: (channel::Sender<Done>, channel::Receiver<Done>),
     frames: (Events, channel::Receiver<(Attempt, LinkEvent)>),
@@ -181,7 +181,6 @@ impl Driver {
     fn obey(&mut self, order: Order) -> Event {
         match order {
             Order::Use { link, settings, moved } => {
-                self.at_once.push_back(Event::Settings(settings));
                 if moved {
                     let saved = self.state.move_to(link.backend_url());
                     self.saved(saved);
@@ -190,12 +189,15 @@ impl Driver {
                 } else {
                     link.take_over(&self.link);
                 }
-                self.link = Arc::new(link);
-                if moved {
+                self.link = Arc::from(link);
+                // The settings first, since the mode is among them: a try that they set off
+                // counts as one with the old credentials, whose failure says nothing.
+                self.at_once.push_back(if moved {
                     Event::Endpoint { token: self.link.has_token() }
                 } else {
                     Event::Credentials
-                }
+                });
+                Event::Settings(settings)
             }
             Order::TryNow => Event::TryNow,
             Order::Shutdown => Event::Shutdown,
@@ -220,9 +222,12 @@ impl Driver {
                         "the Monitor's key has changed; set public_key_sha256 to accept one key only"
                     );
                 }
-                let fingerprint = Some(fetched.fingerprint);
-                let saved = self.state.update(|state| state.key_fingerprint = fingerprint);
-                self.saved(saved);
+                // A document that was on its way while the Monitor was changed is the old one's.
+                if fetched.backend_url == self.link.backend_url() {
+                    let fingerprint = Some(fetched.fingerprint);
+                    let saved = self.state.update(|state| state.key_fingerprint = fingerprint);
+                    self.saved(saved);
+                }
                 tracing::debug!(key = %fetched.fingerprint, capabilities = ?fetched.capabilities, "key document fetched");
                 let changed = fetched.replaces.is_some();
                 let news = KeyNews { capabilities: fetched.capabilities, changed };

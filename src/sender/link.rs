@@ -46,6 +46,8 @@ pub enum LinkError {
 /// A key document that was fetched and judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFetched {
+    /// The Monitor it was fetched from.
+    pub backend_url: String,
     /// What the Monitor offers.
     pub capabilities: Capabilities,
     /// The key's fingerprint, to be remembered.
@@ -198,6 +200,7 @@ impl Link {
             }
         };
         let fetched = KeyFetched {
+            backend_url: self.backend_url.clone(),
             capabilities: document.capabilities,
             fingerprint: document.fingerprint,
             replaces,
