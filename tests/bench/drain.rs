@@ -1,0 +1,202 @@
+//! How fast a backlog goes out, by each way there is, against a bare WebSocket sender of the same
+//! bytes in the same run. A plain program (`cargo bench --bench drain`); it prints figures and
+//! asserts none, since they are the machine's as much as the daemon's.
+//!
+//! The daemon is the real program on a queue filled beforehand; the Monitor (and the yardstick's
+//! sink) is a process of its own, plain TCP on loopback. Time is taken at the receiver, from the
+//! first sample to the last.
+
+// A bench may say in one word what must hold; clippy only knows that inside `#[test]`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::Message;
+use async_tungstenite::tungstenite::protocol::Role;
+use futures_util::{SinkExt as _, StreamExt as _};
+use harborforge_connector::runtime::{self, block_on};
+use harborforge_monitor::{Capability, Monitor, Options, test_key};
+use harborforge_storage::{NewRecord, Options as QueueOptions, Queue, Stamp};
+
+const SAMPLES: u64 = 200_000;
+const PAYLOAD: usize = 500;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    // `cargo test --benches` and `cargo bench -- --test` only want to know that it builds.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return;
+    }
+    match arguments.iter().position(|argument| argument == "--monitor") {
+        Some(at) => return monitor(&arguments[at + 1], arguments[at + 2].parse().unwrap()),
+        None if arguments.iter().any(|argument| argument == "--sink") => return sink(),
+        None => {}
+    }
+    println!("drain of waiting samples of {PAYLOAD} bytes over loopback\n");
+    println!("{:<40} {:>9} {:>12} {:>8}", "", "samples", "samples/s", "of bare");
+    let bare = bare();
+    row("bare WebSocket sender (yardstick)", SAMPLES, bare, bare);
+    for (what, capabilities, transport, samples) in [
+        ("WebSocket with acks", "ack", "websocket", SAMPLES),
+        ("WebSocket with the Ping barrier", "", "websocket", SAMPLES),
+        ("heartbeats in batches", "batch", "http", SAMPLES),
+        ("heartbeats one by one", "", "http", SAMPLES / 20),
+    ] {
+        row(what, samples, drain(capabilities, transport, samples), bare);
+    }
+}
+
+fn row(what: &str, samples: u64, rate: f64, bare: f64) {
+    println!("{what:<40} {samples:>9} {rate:>12.0} {:>7.0}%", rate / bare * 100.0);
+}
+
+fn myself(arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+fn line(out: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    line.trim().to_owned()
+}
+
+/// The Monitor's process: says where it is, and in the end the rate at which samples came.
+fn monitor(capabilities: &str, samples: u64) {
+    let offered = match capabilities {
+        "ack" => vec![Capability::Ack],
+        "batch" => vec![Capability::Batch],
+        _ => vec![],
+    };
+    let options = Options {
+        key: Some(test_key()),
+        capabilities: offered.into_iter().collect(),
+        lenient: true,
+        keep: 16,
+        ..Options::default()
+    };
+    block_on(async {
+        let monitor = Monitor::start(options).await.unwrap();
+        println!("{} {}", monitor.url(), monitor.issue_challenge());
+        let patience = Duration::from_secs(600);
+        monitor.wait_for(|books| books.counts().unique > 0, patience).await.unwrap();
+        let began = Instant::now();
+        monitor.wait_for(|books| books.counts().unique >= samples, patience).await.unwrap();
+        println!("{}", samples as f64 / began.elapsed().as_secs_f64());
+    });
+}
+
+fn drain(capabilities: &str, transport: &str, samples: u64) -> f64 {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&dir.path().join("data"), samples);
+    let (mut monitor, mut out) = myself(&["--monitor", capabilities, &samples.to_string()]);
+    let place = line(&mut out);
+    let (url, challenge) = place.split_once(' ').unwrap();
+    let mut daemon = daemon(dir.path(), url, challenge, transport);
+    let rate = line(&mut out).parse().unwrap();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    monitor.wait().unwrap();
+    rate
+}
+
+fn payload() -> Vec<u8> {
+    let head = r#"{"openclaw_version":null,"cpu_pct":12.5,"mem_pct":41.2,"disk_pct":62.0,"swap_pct":0.0,"uptime_seconds":12345,"load_avg":[0.1,0.1,0.1],"agents":[{"id":"a","name":""#;
+    let tail =
+        r#"","status":"idle"}],"last_seen_at":"2026-03-11T21:00:00Z","connector_version":"0.1.0"}"#;
+    let name = "n".repeat(PAYLOAD - head.len() - tail.len());
+    format!("{head}{name}{tail}").into_bytes()
+}
+
+fn fill(data_dir: &Path, samples: u64) {
+    fs::create_dir_all(data_dir).unwrap();
+    let stamp = Stamp { wall_ms: 1_773_262_800_000, boot_ms: 1, boot_id: [1; 16] };
+    let (mut queue, _) = Queue::open(data_dir, QueueOptions::default(), stamp).unwrap();
+    let payload = payload();
+    let record = NewRecord { stamp, payload: &payload };
+    for _ in 0..samples / 500 {
+        queue.append(&[record; 500]).unwrap();
+        queue.maintain(stamp).unwrap();
+    }
+    queue.close().unwrap();
+}
+
+fn daemon(dir: &Path, url: &str, challenge: &str, transport: &str) -> Child {
+    let config = dir.join("config.toml");
+    let text = format!(
+        "backend_url = {url:?}\nidentifier = \"bench\"\nchallenge_uuid = {challenge:?}\n\
+         report_interval = \"1h\"\ntransport = {transport:?}\ndata_dir = {:?}\n\
+         control_socket = {:?}\nlog_level = \"error\"\nretain_sent = \"0s\"\n",
+        dir.join("data"),
+        dir.join("control.sock"),
+    );
+    fs::write(&config, text).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_harborforge-connector"))
+        .arg("--config")
+        .arg(config)
+        .arg("run")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The yardstick's receiver: counts messages, and says the rate in the end.
+fn sink() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    block_on(async {
+        let stream = runtime::TcpStream::from(stream);
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        let mut began = None;
+        let mut count = 0;
+        while count < SAMPLES {
+            let message = socket.next().await.unwrap().unwrap();
+            began.get_or_insert_with(Instant::now);
+            count += u64::from(message.is_text());
+        }
+        println!("{}", SAMPLES as f64 / began.unwrap().elapsed().as_secs_f64());
+    });
+}
+
+/// Messages of the same bytes, made anew each like the daemon's, and nothing else.
+fn bare() -> f64 {
+    let (mut child, mut out) = myself(&["--sink"]);
+    let stream = TcpStream::connect(line(&mut out)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let text = String::from_utf8(payload()).unwrap();
+    let rate = block_on(async {
+        let stream = runtime::TcpStream::from(stream);
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        for seq in 0..SAMPLES {
+            let message = format!(
+                r#"{{"event":"server.metrics","seq":{seq},"payload":{{"identifier":"bench","seq":{seq},"sample_id":"0198f0c2-0000-4000-8000-000000000000-{seq}",{}}}"#,
+                &text[1..]
+            );
+            socket.feed(Message::from(message)).await.unwrap();
+        }
+        socket.flush().await.unwrap();
+        line(&mut out).parse().unwrap()
+    });
+    child.wait().unwrap();
+    rate
+}
