@@ -54,6 +54,9 @@ pub enum DaemonError {
     /// The queue's thread panicked; a restart recovers.
     #[error("the queue's thread ended by a panic, restart to recover what is on disk")]
     Panicked,
+    /// A part of the daemon panicked; a restart brings it back.
+    #[error("the {0} ended by a panic (it stands above): please report it")]
+    Part(&'static str),
     /// The link's settings are not usable.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -82,8 +85,11 @@ pub fn run(loaded: Loaded, reload: Reload, log: &LogHandle) -> Result<(), Daemon
     runtime::block_on(async {
         let signals = signals::listen()
             .map_err(|source| DaemonError::System { what: "signal handlers", source })?;
-        let daemon = Daemon::start(loaded.config)?;
-        daemon.serve(&signals, reload, log).await
+        match Daemon::start(loaded.config, &signals).await? {
+            Some(daemon) => daemon.serve(&signals, reload, log).await,
+            // Stopped while the queue was being opened: nothing was taken yet.
+            None => Ok(()),
+        }
     })
 }
 
@@ -93,15 +99,30 @@ struct Daemon {
     thread: StoreThread,
     sampler: Sampler,
     orders: channel::Sender<Order>,
-    sender: Task<()>,
+    /// True when it ends by a panic.
+    sender: Task<bool>,
 }
 
 impl Daemon {
-    fn start(config: Arc<Config>) -> Result<Self, DaemonError> {
+    async fn start(
+        config: Arc<Config>,
+        signals: &channel::Receiver<Signal>,
+    ) -> Result<Option<Self>, DaemonError> {
         let clock = clock::Clock::new();
         make_dir(&config.data_dir)?;
         let link = Link::new(&config)?;
-        let (store, thread) = store::start(config.data_dir.clone(), bounds(&config), clock)?;
+        let (dir, options) = (config.data_dir.clone(), bounds(&config));
+        // Opening waits for the disk; a signal to stop is heard meanwhile.
+        let mut opening = runtime::spawn_blocking(move || store::start(dir, options, clock)).fuse();
+        let (store, thread) = loop {
+            select_biased! {
+                opened = opening => break opened?,
+                signal = signals.recv().fuse() => match signal {
+                    Ok(Signal::Stop) | Err(_) => return Ok(None),
+                    Ok(Signal::Reload | Signal::TryNow) => {}
+                },
+            }
+        };
         tracing::info!(
             version = crate::sample::CONNECTOR_VERSION,
             identifier = %config.identifier,
@@ -119,7 +140,8 @@ impl Daemon {
         )
         .map_err(|source| DaemonError::System { what: "a thread", source })?;
         let state = StateFile::load(&config.data_dir, link.backend_url());
-        let (orders, receiver) = channel::bounded(8);
+        // Never waited for: the sender may be waiting for the disk.
+        let (orders, receiver) = channel::unbounded();
         let driver = Driver::new(
             sender_settings(&config),
             link,
@@ -128,8 +150,8 @@ impl Daemon {
             Clock::start(),
             receiver,
         );
-        let sender = runtime::spawn(driver.run());
-        Ok(Self { config, store, thread, sampler, orders, sender })
+        let sender = runtime::spawn_watched(driver.run());
+        Ok(Some(Self { config, store, thread, sampler, orders, sender }))
     }
 
     async fn serve(
@@ -143,25 +165,29 @@ impl Daemon {
                 signal = signals.recv().fuse() => signal.unwrap_or(Signal::Stop),
                 // An error is the end of the thread: its sender is gone.
                 _ = self.thread.ended.recv().fuse() => return Err(self.broken()),
+                _ = self.sampler.ended.recv().fuse() => return Err(DaemonError::Part("sampler")),
+                _ = (&mut self.sender).fuse() => return Err(DaemonError::Part("sender")),
                 () = runtime::sleep(CREDENTIAL_WATCH).fuse() => {
-                    self.look_at_credential(&mut reload).await;
+                    self.look_at_credential(&mut reload);
                     continue;
                 }
             };
             match signal {
                 Signal::Stop => return self.stop().await,
-                Signal::Reload => self.reload(&mut reload, log).await,
-                Signal::TryNow => self.order(Order::TryNow).await,
+                Signal::Reload => self.reload(&mut reload, log),
+                Signal::TryNow if self.orders.is_empty() => self.order(Order::TryNow),
+                // The one before has not been seen yet.
+                Signal::TryNow => {}
             }
         }
     }
 
-    async fn order(&self, order: Order) {
-        // The sender ends only at the stop.
-        let _ = self.orders.send(order).await;
+    fn order(&self, order: Order) {
+        // The sender ends only at the stop, or by a panic that is noticed elsewhere.
+        let _ = self.orders.try_send(order);
     }
 
-    async fn reload(&mut self, reload: &mut Reload, log: &LogHandle) {
+    fn reload(&mut self, reload: &mut Reload, log: &LogHandle) {
         let loaded = match reload() {
             Ok(loaded) => loaded,
             Err(errors) => {
@@ -200,22 +226,26 @@ impl Daemon {
             tracing::info!(%keys, "configuration reloaded");
         }
         let groups: Vec<Group> = changes.iter().map(|change| change.group).collect();
-        self.use_link(loaded.config, &groups).await;
+        self.use_link(loaded.config, &groups);
     }
 
     /// Gives the sender what the new configuration says about sending, if that has changed.
-    async fn use_link(&mut self, new: Arc<Config>, groups: &[Group]) {
-        let concerns = [Group::Credentials, Group::Endpoint, Group::Schedule];
-        if !groups.iter().any(|group| concerns.contains(group)) {
+    fn use_link(&mut self, new: Arc<Config>, groups: &[Group]) {
+        let changed = |group| groups.contains(&group);
+        if !changed(Group::Credentials) && !changed(Group::Endpoint) {
+            // A new cadence starts nothing over: what was refused is as refused as before.
+            if changed(Group::Schedule) {
+                self.order(Order::Settings(sender_settings(&new)));
+            }
             self.config = new;
             return;
         }
         match Link::new(&new) {
             Ok(link) => {
-                let moved = groups.contains(&Group::Endpoint);
+                let moved = changed(Group::Endpoint);
                 let settings = sender_settings(&new);
                 self.config = new;
-                self.order(Order::Use { link: Box::new(link), settings, moved }).await;
+                self.order(Order::Use { link: Box::new(link), settings, moved });
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the old connection settings stay");
@@ -225,7 +255,7 @@ impl Daemon {
 
     /// A challenge or key in a file of its own may be renewed by other tools: it is taken up
     /// without a signal. Whatever else has changed waits for one.
-    async fn look_at_credential(&mut self, reload: &mut Reload) {
+    fn look_at_credential(&mut self, reload: &mut Reload) {
         // A file that is being edited may be invalid just now; SIGHUP tells about its faults.
         let Ok(loaded) = reload() else { return };
         if loaded.credential_file.is_none() {
@@ -235,7 +265,7 @@ impl Daemon {
             Config { credential: loaded.config.credential.clone(), ..(*self.config).clone() };
         if !config::diff(&self.config, &only_the_credential).is_empty() {
             tracing::info!("the credential file has changed, using it");
-            self.use_link(Arc::new(only_the_credential), &[Group::Credentials]).await;
+            self.use_link(Arc::new(only_the_credential), &[Group::Credentials]);
         }
     }
 
@@ -247,7 +277,7 @@ impl Daemon {
         if runtime::timeout(STOP_SAMPLER, sampler).await.is_none() {
             tracing::warn!("the sampler does not stop, a file system may hang");
         }
-        let _ = orders.send(Order::Shutdown).await;
+        let _ = orders.try_send(Order::Shutdown);
         if runtime::timeout(STOP_SENDER, sender).await.is_none() {
             tracing::info!("a request is still under way; what it carried stays in the queue");
         }

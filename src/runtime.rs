@@ -6,11 +6,12 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, Aborted, abortable};
+use futures_util::future::{AbortHandle, Aborted, FutureExt as _, abortable};
 
 /// A connected TCP socket of the runtime; reads and writes as `futures_util::io` has them.
 pub type TcpStream = async_std::net::TcpStream;
@@ -71,6 +72,14 @@ where
 {
     let (future, abort) = abortable(future);
     TaskGuard { task: spawn(future), abort }
+}
+
+/// Starts a task whose panic is told instead of being lost: true when it ended by one.
+pub fn spawn_watched<F>(future: F) -> Task<bool>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    spawn(async move { AssertUnwindSafe(future).catch_unwind().await.is_err() })
 }
 
 /// Runs blocking work on the runtime's pool for it. Dropping the task lets the work run on: a

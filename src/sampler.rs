@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::collector::clock::{Clock, since_boot};
 use crate::collector::schedule::{Decision, Schedule};
 use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::runtime::channel;
 use crate::store::{Store, chain};
 
 enum Order {
@@ -19,6 +20,8 @@ enum Order {
 
 /// The running thread. Dropping it stops sampling.
 pub struct Sampler {
+    /// Closed when the thread has ended, whyever.
+    pub ended: channel::Receiver<()>,
     orders: mpsc::Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,11 +38,14 @@ pub fn start(
     store: Store,
 ) -> std::io::Result<Sampler> {
     let (sender, orders) = mpsc::channel();
+    let (guard, ended) = channel::bounded(1);
     let thread = std::thread::Builder::new().name("hf-sampler".to_owned()).spawn(move || {
+        // Dropped at the thread's end, also by a panic.
+        let _guard = guard;
         let collector = SystemCollector::new(settings);
         run(collector, Schedule::new(interval, jitter_seed), clock, &store, &orders);
     })?;
-    Ok(Sampler { orders: sender, thread: Some(thread) })
+    Ok(Sampler { ended, orders: sender, thread: Some(thread) })
 }
 
 impl Sampler {

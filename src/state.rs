@@ -93,29 +93,41 @@ impl StateFile {
         (resume.identifier == identifier).then(|| SecretString::from(resume.token.as_str()))
     }
 
-    /// Changes the state and makes the change durable; unchanged, nothing is written.
-    ///
-    /// # Errors
-    /// When the file cannot be replaced; the change holds in memory all the same.
-    pub fn update(&mut self, change: impl FnOnce(&mut State)) -> io::Result<()> {
+    /// Changes the state. What has to be written for that to last is returned, `None` when
+    /// nothing has changed: writing waits for the disk, so the caller chooses where.
+    #[must_use = "the change lasts only once it is written"]
+    pub fn update(&mut self, change: impl FnOnce(&mut State)) -> Option<Unwritten> {
         let before = self.state.clone();
         change(&mut self.state);
-        if self.state == before {
-            return Ok(());
-        }
-        write(&self.path, &self.state)
+        let changed = self.state != before;
+        changed.then(|| Unwritten { path: self.path.clone(), state: self.state.clone() })
     }
 
-    /// Another Monitor is used from now on.
-    ///
-    /// # Errors
-    /// As [`Self::update`].
-    pub fn move_to(&mut self, backend_url: &str) -> io::Result<()> {
+    /// Another Monitor is used from now on. As [`Self::update`].
+    #[must_use = "the change lasts only once it is written"]
+    pub fn move_to(&mut self, backend_url: &str) -> Option<Unwritten> {
         self.update(|state| {
             if state.backend_url != backend_url {
                 *state = State { backend_url: backend_url.to_owned(), ..State::default() };
             }
         })
+    }
+}
+
+/// A change that is not on disk yet.
+#[derive(Debug)]
+pub struct Unwritten {
+    path: PathBuf,
+    state: State,
+}
+
+impl Unwritten {
+    /// Makes the change durable.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced; the change holds in memory all the same.
+    pub fn write(&self) -> io::Result<()> {
+        write(&self.path, &self.state)
     }
 }
 
@@ -167,7 +179,7 @@ mod tests {
     fn what_is_remembered_survives_and_only_its_owner_reads_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = StateFile::load(dir.path(), URL);
-        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap();
+        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap().write().unwrap();
         assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, Some(key(b"a")));
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -177,12 +189,12 @@ mod tests {
     fn another_monitor_starts_anew() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = StateFile::load(dir.path(), URL);
-        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap();
+        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap().write().unwrap();
         assert_eq!(
             StateFile::load(dir.path(), "https://other.example/").get().key_fingerprint,
             None
         );
-        file.move_to("https://other.example/").unwrap();
+        file.move_to("https://other.example/").unwrap().write().unwrap();
         assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, None);
     }
 
@@ -194,7 +206,7 @@ mod tests {
             let mut file = StateFile::load(dir.path(), URL);
             assert_eq!(file.get().key_fingerprint, None);
             assert_eq!(fs::read(dir.path().join("state.json.broken")).unwrap(), broken);
-            file.update(|s| s.key_fingerprint = Some(key(b"c"))).unwrap();
+            file.update(|s| s.key_fingerprint = Some(key(b"c"))).unwrap().write().unwrap();
             assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, Some(key(b"c")));
         }
     }
@@ -205,7 +217,7 @@ mod tests {
         let newer = format!(r#"{{"backend_url":"{URL}","aura":{{"colour":"green"}}}}"#);
         fs::write(dir.path().join(FILE), newer).unwrap();
         let mut file = StateFile::load(dir.path(), URL);
-        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap();
+        file.update(|s| s.key_fingerprint = Some(key(b"a"))).unwrap().write().unwrap();
         assert_eq!(StateFile::load(dir.path(), URL).get().others["aura"]["colour"], "green");
     }
 }

@@ -313,7 +313,13 @@ impl Worker {
                         tracing::error!(error = %chain(&error), retry_in = ?wait, "the queue's disk refuses, samples are kept in memory meanwhile");
                     }
                 }
-                Err(error) => return Stopped::Fatal(error),
+                Err(error) => {
+                    let samples = self.shared.orders().ring.len();
+                    if samples > 0 {
+                        tracing::error!(samples, "samples in memory could not be saved");
+                    }
+                    return Stopped::Fatal(error);
+                }
             }
             self.publish();
         }
@@ -459,11 +465,16 @@ impl Worker {
     fn close(mut self) -> Stopped {
         let rest: Vec<_> = self.shared.orders().ring.drain(..).collect();
         let count = rest.len();
-        let appended = if rest.is_empty() { Ok(()) } else { self.append(rest) };
-        if let Err(error) = &appended {
+        let saved = if rest.is_empty() {
+            Ok(())
+        } else {
+            let open = if self.queue.is_none() { self.reopen() } else { Ok(()) };
+            open.and_then(|()| self.append(rest))
+        };
+        if let Err(error) = &saved {
             tracing::error!(samples = count, error = %chain(error), "samples in memory could not be saved");
         }
-        match (appended, self.queue.take().map_or(Ok(()), Queue::close)) {
+        match (saved, self.queue.take().map_or(Ok(()), Queue::close)) {
             (Ok(()), Ok(())) => Stopped::Cleanly,
             (Err(error), _) | (_, Err(error)) => Stopped::Unclean(error),
         }

@@ -31,6 +31,7 @@ fn exit_code(error: &DaemonError) -> Exit {
         DaemonError::DataDir { .. }
         | DaemonError::Store(StartError::Thread(_))
         | DaemonError::System { .. }
+        | DaemonError::Part(_)
         | DaemonError::Unclean(_) => Exit::Failed,
     }
 }

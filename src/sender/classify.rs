@@ -123,6 +123,9 @@ fn progress(first: u64, last: u64, object: AnswerObject, said: &str) -> Outcome 
         ));
     }
     let mut rejected = object.rejected;
+    for rejection in &mut rejected {
+        rejection.error = printable(&rejection.error);
+    }
     rejected.sort_by_key(|r| r.seq);
     rejected.dedup_by_key(|r| r.seq);
     if acked < first && rejected.is_empty() {
@@ -296,6 +299,10 @@ mod tests {
         ] {
             assert_eq!(class(&of(BATCH, 200, body)), Class::Backoff, "{body}");
         }
+        let forged =
+            of(BATCH, 200, r#"{"acked_seq":19,"rejected":[{"seq":15,"error":"x\n<0>y"}]}"#);
+        let Outcome::Progress { rejected, .. } = forged else { unreachable!("{forged:?}") };
+        assert_eq!(rejected[0].error, "x\\n<0>y", "a stranger's words forge no log line");
         // A batch cannot be a duplicate as a whole.
         assert_eq!(class(&of(BATCH, 409, r#"{"duplicate":true}"#)), Class::Unacceptable);
     }

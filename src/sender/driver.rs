@@ -5,7 +5,8 @@
 //! requests run as tasks of their own and come back as events, so nothing here waits for the
 //! network; only [`Command::Acknowledge`] and [`Command::Reject`] change the queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::machine::{
 };
 use super::socket::{Events, OpenLink};
 use crate::runtime::{self, Clock, TaskGuard, channel};
-use crate::state::{Resume, StateFile};
+use crate::state::{Resume, StateFile, Unwritten};
 use crate::store::{Store, StoreError, chain};
 
 /// Marks confirmations in the queue with the transport they came by.
@@ -40,6 +41,8 @@ const RETRY_LOCAL: Duration = Duration::from_secs(5);
 
 /// What the daemon tells the sender.
 pub enum Order {
+    /// The cadence or a cap has changed.
+    Settings(Settings),
     /// Send with this from now on.
     Use {
         /// Endpoint, identifier and credential.
@@ -77,6 +80,8 @@ pub struct Driver {
     state: StateFile,
     journals: Journals,
     rejected: u64,
+    /// Refused samples that are still to be put aside.
+    owed: BTreeMap<u64, String>,
     wake: Option<Duration>,
     wire: Wire,
     /// Events that follow the last one before anything else does.
@@ -112,6 +117,7 @@ impl Driver {
             state,
             journals: Journals::default(),
             rejected: 0,
+            owed: BTreeMap::new(),
             wake: None,
             wire: Wire::None,
             at_once: VecDeque::new(),
@@ -129,8 +135,8 @@ impl Driver {
         loop {
             let event = match next {
                 Next::Event(event) => event,
-                Next::Order(order) => self.obey(order),
-                Next::Done(done) => self.came_back(done),
+                Next::Order(order) => self.obey(order).await,
+                Next::Done(done) => self.came_back(done).await,
             };
             let now = Now { mono: self.clock.mono(), wall: self.clock.wall() };
             self.wake = None;
@@ -178,12 +184,13 @@ impl Driver {
         }
     }
 
-    fn obey(&mut self, order: Order) -> Event {
+    async fn obey(&mut self, order: Order) -> Event {
         match order {
+            Order::Settings(settings) => Event::Settings(settings),
             Order::Use { link, settings, moved } => {
                 if moved {
-                    let saved = self.state.move_to(link.backend_url());
-                    self.saved(saved);
+                    let change = self.state.move_to(link.backend_url());
+                    self.save(change).await;
                     let state = self.state.get().key_fingerprint;
                     link.remember(state, self.state.token(link.identifier()));
                 } else {
@@ -204,13 +211,19 @@ impl Driver {
         }
     }
 
-    fn saved(&self, saved: std::io::Result<()>) {
-        if let Err(error) = saved {
-            tracing::error!(%error, "state.json cannot be written, what it remembers is lost at a restart");
+    /// Makes a change of the state durable, where it may wait for the disk; tells whether it is.
+    async fn save(&self, change: Option<Unwritten>) -> bool {
+        let Some(change) = change else { return true };
+        match runtime::spawn_blocking(move || change.write()).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "state.json cannot be written, what it remembers is lost at a restart");
+                false
+            }
         }
     }
 
-    fn came_back(&mut self, done: Done) -> Event {
+    async fn came_back(&mut self, done: Done) -> Event {
         match done {
             Done::Answer(attempt, result) => Event::Answer { attempt, result },
             Done::Connected(name, outcome) => self.connected(name, outcome),
@@ -225,8 +238,8 @@ impl Driver {
                 // A document that was on its way while the Monitor was changed is the old one's.
                 if fetched.backend_url == self.link.backend_url() {
                     let fingerprint = Some(fetched.fingerprint);
-                    let saved = self.state.update(|state| state.key_fingerprint = fingerprint);
-                    self.saved(saved);
+                    let change = self.state.update(|state| state.key_fingerprint = fingerprint);
+                    self.save(change).await;
                 }
                 tracing::debug!(key = %fetched.fingerprint, capabilities = ?fetched.capabilities, "key document fetched");
                 let changed = fetched.replaces.is_some();
@@ -262,20 +275,19 @@ impl Driver {
     }
 
     /// Makes the token durable, and uses it from then on.
-    fn save_token(&mut self, name: Attempt) {
+    async fn save_token(&mut self, name: Attempt) {
         let Wire::Open { link, token } = &mut self.wire else { return };
         let Some(token) = token.take().filter(|_| link.name == name) else { return };
         let resume = Resume {
             identifier: self.link.identifier().to_owned(),
             token: token.expose_secret().to_owned(),
         };
-        let saved = self.state.update(|state| state.resume = Some(resume));
-        if saved.is_ok() {
+        let change = self.state.update(|state| state.resume = Some(resume));
+        let saved = self.save(change).await;
+        if saved {
             self.link.set_token(token);
         }
-        let event = Event::TokenSaved { link: name, saved: saved.is_ok() };
-        self.saved(saved);
-        self.at_once.push_back(event);
+        self.at_once.push_back(Event::TokenSaved { link: name, saved });
     }
 
     /// The open link of this name.
@@ -291,24 +303,27 @@ impl Driver {
             Command::WakeAt(at) => self.wake = Some(at),
             Command::FetchKey { attempt } => {
                 let link = self.link.clone();
-                self.start(async move { Done::Key(attempt, link.fetch_key().await) });
+                let fetch = async move { link.fetch_key().await };
+                runtime::spawn(self.request(fetch, move |result| {
+                    Done::Key(attempt, result.unwrap_or_else(|| Err(panicked())))
+                }));
             }
             Command::Post { attempt, selection, proof } => {
                 let (link, store) = (self.link.clone(), self.store.clone());
-                self.start(async move {
-                    Done::Answer(attempt, post(&link, &store, selection, proof).await)
-                });
+                let post = async move { post(&link, &store, selection, proof).await };
+                runtime::spawn(self.request(post, move |result| {
+                    Done::Answer(attempt, result.unwrap_or_else(|| Answered::Failed(panicked())))
+                }));
             }
             Command::Connect { link: name, proof } => {
-                let (link, done) = (self.link.clone(), self.done.0.clone());
-                let _task = runtime::spawn_guarded(async move {
-                    let outcome = link.connect(proof).await;
-                    // Only a sender that has ended does not listen any more.
-                    let _ = done.send(Done::Connected(name, outcome)).await;
-                });
+                let link = self.link.clone();
+                let connect = async move { link.connect(proof).await };
+                let _task = runtime::spawn_guarded(self.request(connect, move |result| {
+                    Done::Connected(name, result.unwrap_or_else(|| Connected::Broken(panicked())))
+                }));
                 self.wire = Wire::Connecting { name, _task };
             }
-            Command::SaveToken { link } => self.save_token(link),
+            Command::SaveToken { link } => self.save_token(link).await,
             Command::Hello { link } => {
                 if let Some(open) = self.open(link) {
                     open.text(self.link.hello());
@@ -330,64 +345,94 @@ impl Driver {
                 }
             }
             Command::Acknowledge { up_to, transport } => self.acknowledge(up_to, transport).await,
-            Command::Reject { seq, reason } => self.reject(seq, reason).await,
+            Command::Reject { seq, reason } => {
+                self.owed.insert(seq, reason);
+                self.put_aside().await;
+            }
             Command::Report(report) => self.report(report),
             // Ends `run` before it gets here.
             Command::Finished => {}
         }
     }
 
-    /// Runs a request as a task of its own; its end comes back through the channel.
-    fn start(&self, request: impl Future<Output = Done> + Send + 'static) {
-        let done = self.done.0.clone();
-        runtime::spawn(async move {
-            // Only a sender that has ended does not listen any more.
-            let _ = done.send(request.await).await;
-        });
+    /// A request to be run as a task of its own; its end comes back through the channel.
+    /// A panic on the way is a failure like another: the machine must not wait for ever.
+    fn request<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = T> + Send + 'static,
+        done: impl FnOnce(Option<T>) -> Done + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let sender = self.done.0.clone();
+        async move {
+            let outcome = AssertUnwindSafe(request).catch_unwind().await.ok();
+            // Only a driver that has ended does not listen any more.
+            let _ = sender.send(done(outcome)).await;
+        }
     }
 
-    async fn acknowledge(&self, up_to: u64, transport: Transport) {
+    /// Moves the cursor, unless a refused sample below it could not be put aside: it would count
+    /// as delivered and be kept nowhere.
+    async fn acknowledge(&mut self, up_to: u64, transport: Transport) {
+        self.put_aside().await;
+        if self.owed.keys().next().is_some_and(|seq| *seq <= up_to) {
+            return;
+        }
         let tag = match transport {
             Transport::Http => ConfirmedBy::Http,
             Transport::Websocket => ConfirmedBy::Websocket,
         };
         let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: tag as u8 };
         let told = self.link.told().confirmed(up_to);
-        self.in_queue("acknowledge", move |queue| {
-            queue.acknowledge(up_to, at)?;
-            if told.is_empty() { Ok(()) } else { queue.gaps_announced(&told) }
-        })
-        .await;
-        tracing::debug!(up_to, transport = name(transport), "acknowledged");
-    }
-
-    async fn reject(&mut self, seq: u64, reason: String) {
-        self.rejected += 1;
-        if self.rejected < 10 || 10u64.checked_pow(self.rejected.ilog10()) == Some(self.rejected) {
-            tracing::warn!(
-                seq, %reason, rejected = self.rejected,
-                "the Monitor refuses this sample for good; it is kept, see `dump --state rejected`"
-            );
+        let acknowledged = self
+            .in_queue("acknowledge", move |queue| {
+                queue.acknowledge(up_to, at)?;
+                if told.is_empty() { Ok(()) } else { queue.gaps_announced(&told) }
+            })
+            .await;
+        if acknowledged {
+            tracing::debug!(up_to, transport = name(transport), "acknowledged");
         }
-        let now = self.store.now();
-        self.in_queue("reject", move |queue| queue.reject(seq, &reason, now)).await;
     }
 
-    /// A change that failed is not repeated here: the queue still holds the samples, so they are
-    /// sent again, confirmed again, and the change is made then. Only the pace is held down.
-    async fn in_queue<F>(&self, what: &'static str, change: F)
+    /// Puts the refused samples aside that are owed; one the disk refuses stays owed, and stays
+    /// pending.
+    async fn put_aside(&mut self) {
+        while let Some((seq, reason)) = self.owed.pop_first() {
+            let (now, said) = (self.store.now(), reason.clone());
+            if !self.in_queue("reject", move |queue| queue.reject(seq, &said, now)).await {
+                self.owed.insert(seq, reason);
+                return;
+            }
+            self.rejected += 1;
+            let round = 10u64.checked_pow(self.rejected.ilog10()) == Some(self.rejected);
+            if self.rejected < 10 || round {
+                tracing::warn!(
+                    seq, %reason, rejected = self.rejected,
+                    "the Monitor refuses this sample for good; it is kept, see `dump --state rejected`"
+                );
+            }
+        }
+    }
+
+    /// Tells whether the change was made. One that was not is not repeated here: the queue still
+    /// holds the samples, so the machine is told how far it really is and sends them again. The
+    /// pace is held down meanwhile.
+    async fn in_queue<F>(&mut self, what: &'static str, change: F) -> bool
     where
         F: FnOnce(&mut harborforge_storage::Queue) -> Result<(), harborforge_storage::Error>
             + Send
             + 'static,
     {
         match self.store.call(change).await {
-            Ok(()) | Err(StoreError::Closed) => {}
+            Ok(()) => return true,
+            Err(StoreError::Closed) => {}
             Err(error @ (StoreError::Queue(_) | StoreError::NotOpen)) => {
                 tracing::error!(error = %chain(&error), operation = what, "the queue refuses");
                 runtime::sleep(RETRY_LOCAL).await;
+                self.at_once.push_back(Event::Queue(self.queue_view()));
             }
         }
+        false
     }
 
     fn report(&mut self, report: Report) {
@@ -461,6 +506,12 @@ fn name(transport: Transport) -> &'static str {
         Transport::Http => "http",
         Transport::Websocket => "websocket",
     }
+}
+
+/// A request that panicked: a fault of ours, which must not end delivery.
+fn panicked() -> Failure {
+    let reason = "a fault in the connector itself (the panic stands above): please report it";
+    Failure { kind: FailureKind::Local, reason: reason.to_owned() }
 }
 
 /// What the operator can do about a failure of this kind.

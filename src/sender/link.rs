@@ -92,6 +92,7 @@ struct Known {
     remembered: Option<Fingerprint>,
     token: Option<SecretString>,
     skew: Skew,
+    clock_wrong: bool,
 }
 
 impl Link {
@@ -386,21 +387,24 @@ impl Link {
     fn measure(&self, answer: &Answer) {
         let Some(theirs) = answer.date else { return };
         let skew = Skew::measure(theirs, SystemTime::now());
-        let before = std::mem::replace(&mut self.known().skew, skew);
-        if skew.matters() != before.matters() {
-            let millis = skew.millis;
-            if skew.matters() {
-                tracing::warn!(
-                    skew_ms = millis,
-                    "this host's clock is not the Monitor's; proofs carry the Monitor's time, \
-                     samples this host's: set up NTP"
-                );
-            } else {
-                tracing::info!(
-                    skew_ms = millis,
-                    "this host's clock agrees with the Monitor's again"
-                );
+        let wrong = {
+            let mut known = self.known();
+            known.skew = skew;
+            let wrong = skew.is_wrong(known.clock_wrong);
+            (std::mem::replace(&mut known.clock_wrong, wrong) != wrong).then_some(wrong)
+        };
+        let skew_ms = skew.millis;
+        match wrong {
+            Some(true) => tracing::warn!(
+                skew_ms,
+                whose = if skew_ms > 0 { "this host is behind" } else { "this host is ahead" },
+                "this host's clock is not the Monitor's; proofs carry the Monitor's time, samples \
+                 this host's: set up NTP"
+            ),
+            Some(false) => {
+                tracing::info!(skew_ms, "this host's clock agrees with the Monitor's again")
             }
+            None => {}
         }
     }
 }

@@ -32,6 +32,15 @@ impl Skew {
         u128::from(self.millis.unsigned_abs()) > SKEW_TOLERANCE.as_millis()
     }
 
+    /// Whether to call the clock wrong, after it was called so or not: a skew near the tolerance
+    /// must not change the verdict with every answer.
+    #[must_use]
+    pub fn is_wrong(self, before: bool) -> bool {
+        const SLACK: u128 = 1_000;
+        let least = SKEW_TOLERANCE.as_millis() - if before { SLACK } else { 0 };
+        u128::from(self.millis.unsigned_abs()) > least
+    }
+
     /// The time for a proof: the Monitor's when the skew matters, else the own.
     #[must_use]
     pub fn correct(self, ours: SystemTime) -> SystemTime {
@@ -59,6 +68,13 @@ mod tests {
         assert_eq!(Skew::measure(at(1_000), at(1_006)).correct(at(2_000)), at(1_994));
         let years = Skew::measure(at(1_773_262_800), at(0));
         assert_eq!(years.correct(at(10)), at(1_773_262_810));
+    }
+
+    #[test]
+    fn the_verdict_does_not_flap() {
+        let skew = |millis| Skew { millis };
+        assert!(!skew(5_000).is_wrong(false) && skew(5_001).is_wrong(false));
+        assert!(skew(-4_001).is_wrong(true) && !skew(-4_000).is_wrong(true));
     }
 
     #[test]

@@ -10,9 +10,12 @@ mod summary;
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use harborforge_storage::{Error, Inspector, Set};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::filter::Filter;
 use self::format::{Format, Printer};
@@ -34,12 +37,19 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
         return Err(CliError::new(Exit::Usage, text));
     }
     let mut inspector = Inspector::open(&config.data_dir).map_err(|error| of_queue(&error))?;
+    // The private copies have to go, so an interrupt ends the reading and not the process.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
+            CliError::new(Exit::Failed, format!("cannot listen for signals: {error}"))
+        })?;
+    }
     let stdout = io::stdout().lock();
     let for_people = stdout.is_terminal();
     let mut out = BufWriter::new(stdout);
     let filter = Filter::new(args, SystemTime::now());
     let done = if args.summary {
-        summarise(&mut inspector, args.state, &filter, for_people, &mut out)
+        summarise(&mut inspector, args.state, &filter, for_people, &interrupted, &mut out)
     } else {
         let format = match args.format {
             Some(DumpFormat::Table) => Format::Table,
@@ -50,7 +60,7 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
             None => Format::Jsonl,
         };
         let printer = Printer::new(format, &config.identifier);
-        print(&mut inspector, args, &filter, printer, &mut out)
+        print(&mut inspector, args, &filter, printer, &interrupted, &mut out)
     };
     match done.and_then(|()| out.flush().map_err(Failure::Output)) {
         Ok(()) => {
@@ -59,10 +69,12 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
         }
         Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
         Err(Failure::Queue(error)) => Err(of_queue(&error)),
+        Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
     }
 }
 
 enum Failure {
+    Interrupted,
     Queue(Error),
     Output(io::Error),
 }
@@ -72,6 +84,7 @@ fn print(
     args: &DumpArgs,
     filter: &Filter,
     mut printer: Printer<'_>,
+    interrupted: &AtomicBool,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     printer.begin(out).map_err(Failure::Output)?;
@@ -83,6 +96,9 @@ fn print(
             break;
         }
         let entry = entry.map_err(Failure::Queue)?;
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
         if !filter.takes(&entry) {
             continue;
         }
@@ -111,11 +127,15 @@ fn summarise(
     state: DumpState,
     filter: &Filter,
     for_people: bool,
+    interrupted: &AtomicBool,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let mut summary = Summary::default();
     for entry in inspector.records(sets(state), filter.numbers()) {
         let entry = entry.map_err(Failure::Queue)?;
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
         if filter.takes(&entry) {
             summary.add(&entry);
         }
