@@ -2,7 +2,8 @@
 //!
 //! [`machine`] is the pure core: events and the time go in, commands come out. [`driver`] is the
 //! thin shell that carries the commands out. What an answer means is decided in [`classify`],
-//! how long to wait in [`backoff`].
+//! how long to wait in [`backoff`]; what is on its way over a WebSocket is kept in
+//! [`window`], and whether anybody is still there in [`keepalive`].
 
 pub mod backoff;
 pub mod classify;

@@ -17,8 +17,8 @@
 //! - In [`Mode::Ping`] nothing is confirmed before a Pong to a Ping that was sent
 //!   [`BARRIER_DELAY`] or more after the Pong that showed it was read.
 //! - An acknowledgement beyond what was sent confirms nothing; late and doubled ones do no harm.
-//! - [`Window::room`] never lets more be in flight than the current limit: [`WINDOW_SAMPLES`] and
-//!   [`WINDOW_BYTES`] when all is well, halved for each trouble, never below one sample.
+//! - [`Window::room`] never lets more be in flight than the current limit: [`Limits::FULL`] when
+//!   all is well, halved for each trouble, never below one sample.
 //! - Memory is bounded by what is in flight, plus an entry for each barrier of the last
 //!   [`BARRIER_DELAY`].
 //! - Whatever is unconfirmed is waited for no longer than [`CONFIRMATION_DEADLINE`] without a
@@ -30,11 +30,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::protocol::{BARRIER_DELAY, CONFIRMATION_DEADLINE, WINDOW_BYTES, WINDOW_SAMPLES};
-use crate::sample::MAX_ENCODED;
+use crate::protocol::{BARRIER_DELAY, CONFIRMATION_DEADLINE, WINDOW_SAMPLES};
 
-/// A window is sent in so many parts.
-const PARTS: usize = 4;
+mod limits;
+mod verdict;
+
+pub use limits::Limits;
+pub use verdict::{AckBeyond, Confirmed, Refusal};
 
 /// Pings that only wait for the time to pass are at least this far apart.
 const PING_SPACING: Duration = Duration::from_secs(1);
@@ -46,97 +48,6 @@ pub enum Mode {
     Ack,
     /// It has not: Pings and Pongs tell.
     Ping,
-}
-
-/// So many samples, and so many bytes of their telemetry objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Samples.
-    pub samples: usize,
-    /// Bytes.
-    pub bytes: usize,
-}
-
-impl Limits {
-    /// The window when all is well.
-    pub const FULL: Self = Self { samples: WINDOW_SAMPLES, bytes: WINDOW_BYTES };
-
-    /// The limits for this many samples, with the bytes in proportion. Two of the largest samples
-    /// always fit, so that small ones never have to wait for bytes.
-    fn of(samples: usize) -> Self {
-        let samples = samples.clamp(1, WINDOW_SAMPLES);
-        let bytes = (WINDOW_BYTES / WINDOW_SAMPLES * samples).max(2 * MAX_ENCODED);
-        Self { samples, bytes }
-    }
-
-    /// What is sent at once. Holds any one sample.
-    fn part(self) -> Self {
-        Self {
-            samples: (self.samples / PARTS).max(1),
-            bytes: (self.bytes / PARTS).max(MAX_ENCODED),
-        }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self {
-            samples: self.samples.saturating_sub(other.samples),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
-    }
-
-    fn add(&mut self, samples: usize, bytes: usize) {
-        self.samples += samples;
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-}
-
-/// Samples that are stored at the Monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Confirmed {
-    /// The last of them. Everything sent on this link up to here is confirmed or was rejected.
-    pub up_to: u64,
-    /// How many they are.
-    pub samples: usize,
-    /// Their bytes.
-    pub bytes: usize,
-}
-
-/// An acknowledgement of something that was never sent on this link: the link is to be dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the Monitor acknowledges sample {acked}, and the last one sent on this connection is {}", Last(.sent))]
-pub struct AckBeyond {
-    /// The number it acknowledged.
-    pub acked: u64,
-    /// The last one sent on this link.
-    pub sent: Option<u64>,
-}
-
-struct Last<'a>(&'a Option<u64>);
-
-impl std::fmt::Display for Last<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(seq) => write!(f, "{seq}"),
-            None => f.write_str("none"),
-        }
-    }
-}
-
-/// What an `"ok":false` in [`Mode::Ping`] came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// It is about nothing that is on its way, or about what an earlier one has already called
-    /// back.
-    Stale,
-    /// The window is halved, and everything unconfirmed is to be sent again, from
-    /// [`oldest`](Refusal::Halved::oldest) on, when there is [`Window::room`].
-    Halved {
-        /// The first sample to send again.
-        oldest: u64,
-    },
-    /// Only this sample was on its way: it is the one that is refused, as by a 422
-    /// (docs/PROTOCOL.md 5). It is no longer on its way.
-    Sample(u64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -244,7 +155,8 @@ impl Window {
         self.last_confirmation = None;
     }
 
-    /// The link is gone: what is unconfirmed stays so, and is to be sent again.
+    /// The link is gone: what is unconfirmed stays so, and is to be sent again. Ask
+    /// [`oldest_unconfirmed`](Self::oldest_unconfirmed) before; it is forgotten here.
     pub fn close(&mut self) {
         self.call_back();
         self.settling = None;

@@ -286,7 +286,8 @@ impl Reader {
     }
 }
 
-/// The outgoing half.
+/// The outgoing half. Whoever waits for it to take something has to keep the [`Reader`] going
+/// meanwhile: two peers that only write wait for each other.
 #[derive(Debug)]
 pub struct Writer {
     sender: WebSocketSender<Paced>,

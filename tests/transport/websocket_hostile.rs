@@ -170,22 +170,33 @@ fn a_flood_leaves_room_for_others() {
     }
 }
 
+/// Bytes that two sockets can take between a writer and a peer that does not read.
+fn kernel_buffers() -> usize {
+    let largest = |name: &str| {
+        let limits = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+        limits.split_whitespace().last()?.parse::<usize>().ok()
+    };
+    largest("tcp_rmem").unwrap_or(32 << 20) + largest("tcp_wmem").unwrap_or(32 << 20)
+}
+
 #[test]
 fn pings_without_end_whose_answers_are_not_read_end_the_link() {
-    // The largest Pings: their Pongs fill the kernel's buffers, of which the server's is kept
-    // small, and then ours, up to its limit.
-    const PINGS: usize = 200_000;
+    // The largest Pings: their Pongs fill the kernel's buffers, and then ours up to its limit.
     let pings = [&[0x89, 125][..], &[b'p'; 125]].concat().repeat(500);
-    let server = upgrading(b"", move |mut stream| {
-        rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
-        while stream.write_all(&pings).is_ok() {}
-    });
-    block_on(async {
-        let (mut reader, mut writer) = open(&server).await;
-        for _ in 0..PINGS {
-            assert_eq!(reader.next().await.unwrap(), Incoming::Alive);
-        }
-        let error = writer.feed(vec![b' '; 700_000]).await.unwrap_err();
-        assert!(matches!(error, SocketError::Flooded { .. }), "{error:?}");
-    });
+    let enough = (kernel_buffers() + (4 << 20)) / 131;
+    let attempt = || {
+        let server = flooding(b"", pings.clone());
+        block_on(async {
+            let (mut reader, mut writer) = open(&server).await;
+            for _ in 0..enough {
+                let next = runtime::timeout(Duration::from_secs(5), reader.next()).await?;
+                assert_eq!(next.unwrap(), Incoming::Alive);
+            }
+            Some(writer.feed(vec![b' '; 700_000]).await)
+        })
+    };
+    // A kernel that is short of memory for a window it has promised drops segments, and the two
+    // ends may stall each other for minutes: that is TCP's, and another connection may fare better.
+    let result = (0..5).find_map(|_| attempt()).expect("a connection that does not stall");
+    assert!(matches!(result, Err(SocketError::Flooded { .. })), "{result:?}");
 }

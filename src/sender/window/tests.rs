@@ -1,6 +1,8 @@
 //! The window's rules one by one, and all of them against a model that knows each sample.
 
 use super::*;
+use crate::protocol::WINDOW_BYTES;
+use crate::sample::MAX_ENCODED;
 
 mod model;
 
