@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
 use futures_util::select_biased;
-use harborforge_monitor::{Capability, Monitor, Options};
+use harborforge_monitor::{Capability, Fault, Monitor, Options, Route, Transport};
 use harborforge_storage::Queue;
 
 use self::child::Child;
@@ -30,12 +30,14 @@ use crate::signals::{self, Signal};
 use crate::store;
 
 /// What happens when, in seconds since the start.
-const SCRIPT: [(u64, Scene); 5] = [
-    (6, Scene::MonitorDown),
-    (12, Scene::DaemonKilled),
-    (14, Scene::DaemonBack),
-    (20, Scene::MonitorBack),
-    (26, Scene::Curtain),
+const SCRIPT: [(u64, Scene); 7] = [
+    (4, Scene::WebsocketRefused),
+    (9, Scene::WebsocketBack),
+    (13, Scene::MonitorDown),
+    (18, Scene::DaemonKilled),
+    (20, Scene::DaemonBack),
+    (25, Scene::MonitorBack),
+    (30, Scene::Curtain),
 ];
 
 /// How long the end waits for the queue to run empty.
@@ -43,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
+    WebsocketRefused,
+    WebsocketBack,
     MonitorDown,
     DaemonKilled,
     DaemonBack,
@@ -53,6 +57,10 @@ enum Scene {
 impl Scene {
     fn title(self) -> &'static str {
         match self {
+            Self::WebsocketRefused => {
+                "the WebSocket breaks and is not let in again: heartbeats take over"
+            }
+            Self::WebsocketBack => "the WebSocket is let in again: heartbeats end",
             Self::MonitorDown => "the Monitor goes down: samples wait in the queue on disk",
             Self::DaemonKilled => "kill -9: the daemon dies in the middle of the outage",
             Self::DaemonBack => "the daemon starts again and finds its queue",
@@ -150,6 +158,13 @@ impl Stage<'_> {
             self.watch_until(second, &mut child, screen).await?;
             screen.scene(scene.title());
             match scene {
+                Scene::WebsocketRefused => {
+                    self.monitor.misbehave(Fault::status(500).at(Route::WebSocket));
+                    // Ends the link there is.
+                    self.monitor.pause().await;
+                    self.monitor.resume().await?;
+                }
+                Scene::WebsocketBack => self.monitor.heal(),
                 Scene::MonitorDown => {
                     self.monitor.pause().await;
                     self.monitor_up = false;
@@ -189,9 +204,20 @@ impl Stage<'_> {
                 child.runs(),
                 child.appended(),
                 self.monitor.counts().unique,
+                self.way(),
             );
         }
         Ok(())
+    }
+
+    /// The way by which the newest sample came; empty while nothing can.
+    fn way(&self) -> &'static str {
+        let newest = self.monitor.journal(|books| books.newest().map(|sample| sample.transport));
+        match newest.filter(|_| self.monitor_up) {
+            Some(Transport::WebSocket) => "WebSocket",
+            Some(Transport::Heartbeat | Transport::Batch) => "heartbeat",
+            None => "",
+        }
     }
 
     async fn rest(&self, duration: Duration) -> Result<(), DemoError> {
@@ -254,6 +280,7 @@ impl Stage<'_> {
              identifier = \"demo\"\n\
              challenge_uuid = {challenge:?}\n\
              report_interval = {interval:?}\n\
+             http_fallback_interval = \"1s\"\n\
              backoff_cap = \"2s\"\n\
              data_dir = {data:?}\n\
              control_socket = {socket:?}\n\
@@ -290,13 +317,9 @@ pub fn run(_args: &DemoArgs, _context: &Context) -> Result<(), CliError> {
 mod tests {
     use super::*;
 
-    /// A run as it was seen: the numbers appended and delivered at each second.
-    const APPENDED: [u64; 28] = [
-        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
-        25, 25, 25,
-    ];
-    const DELIVERED: [u64; 28] =
-        [1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 20, 22, 23, 24, 25, 25, 25];
+    /// A run as it was seen: at each second the number appended, the number delivered, and the
+    /// way by which the newest came.
+    const SEEN: [(u64, u64, &str); 32] = [(0, 0, "")];
 
     fn shown() -> String {
         let mut out = Vec::new();
@@ -304,8 +327,8 @@ mod tests {
         screen.opening("http://127.0.0.1:43257", Path::new("/tmp/harborforge-demo-Dnu2fR"));
         let mut scenes = SCRIPT.iter().peekable();
         let (mut monitor, mut daemon) = (true, true);
-        for (second, (appended, delivered)) in (1..).zip(APPENDED.into_iter().zip(DELIVERED)) {
-            screen.second(second, monitor, daemon, appended, delivered);
+        for (second, (appended, delivered, way)) in (1..).zip(SEEN) {
+            screen.second(second, monitor, daemon, appended, delivered, way);
             while let Some((_, scene)) = scenes.next_if(|(at, _)| *at == second) {
                 screen.scene(scene.title());
                 match scene {
@@ -313,11 +336,12 @@ mod tests {
                     Scene::MonitorBack => monitor = true,
                     Scene::DaemonKilled => daemon = false,
                     Scene::DaemonBack => daemon = true,
-                    Scene::Curtain => {}
+                    Scene::WebsocketRefused | Scene::WebsocketBack | Scene::Curtain => {}
                 }
             }
         }
-        screen.verdict(&Verdict { sampled: 25, delivered: 25, duplicates: 0, gaps: 0, lost: 0 });
+        let sampled = SEEN.last().map_or(0, |(appended, _, _)| *appended);
+        screen.verdict(&Verdict { sampled, delivered: sampled, duplicates: 0, gaps: 0, lost: 0 });
         String::from_utf8(out).unwrap()
     }
 

@@ -44,15 +44,25 @@ impl<'a> Screen<'a> {
 
     pub fn opening(&mut self, url: &str, dir: &Path) {
         self.line(format_args!("A Monitor at {url}, the daemon's files in {}", dir.display()));
-        self.line(format_args!("A sample every second; this takes about 30 s. Ctrl-C ends it.\n"));
-        self.line(format_args!(" time  Monitor  daemon   delivered  waiting in the queue"));
+        self.line(format_args!("A sample every second; this takes about 35 s. Ctrl-C ends it.\n"));
+        self.line(format_args!(
+            " time  Monitor  daemon   delivered  newest by  waiting in the queue"
+        ));
     }
 
     pub fn scene(&mut self, title: &str) {
         self.line(format_args!("  ---  {title}"));
     }
 
-    pub fn second(&mut self, second: u64, monitor: bool, daemon: bool, appended: u64, got: u64) {
+    pub fn second(
+        &mut self,
+        second: u64,
+        monitor: bool,
+        daemon: bool,
+        appended: u64,
+        got: u64,
+        way: &str,
+    ) {
         const WIDTH: u64 = 30;
         let waiting = appended.saturating_sub(got);
         let bar = "█".repeat(usize::try_from(waiting.min(WIDTH)).unwrap_or(0));
@@ -60,7 +70,7 @@ impl<'a> Screen<'a> {
         let daemon = if daemon { "running" } else { "dead" };
         let space = if bar.is_empty() { "" } else { " " };
         self.line(format_args!(
-            "{second:>3} s  {monitor:<7}  {daemon:<7}  {got:>9}  {bar}{space}{waiting}"
+            "{second:>3} s  {monitor:<7}  {daemon:<7}  {got:>9}  {way:<9}  {bar}{space}{waiting}"
         ));
     }
 
@@ -106,13 +116,16 @@ mod tests {
     fn the_queue_is_drawn_as_a_bar() {
         let mut out = Vec::new();
         let mut screen = Screen::new(&mut out);
-        screen.second(7, false, true, 10, 7);
-        screen.second(8, true, false, 90, 0);
-        screen.second(9, true, true, 90, 90);
+        screen.second(7, false, true, 10, 7, "");
+        screen.second(8, true, false, 90, 0, "");
+        screen.second(9, true, true, 90, 90, "WebSocket");
         let lines = String::from_utf8(out).unwrap();
         let lines: Vec<_> = lines.lines().collect();
-        assert_eq!(lines[0], "  7 s  down     running          7  ███ 3");
-        assert_eq!(lines[1], format!("  8 s  up       dead             0  {} 90", "█".repeat(30)));
-        assert_eq!(lines[2], "  9 s  up       running         90  0");
+        assert_eq!(lines[0], "  7 s  down     running          7             ███ 3");
+        assert_eq!(
+            lines[1],
+            format!("  8 s  up       dead             0             {} 90", "█".repeat(30))
+        );
+        assert_eq!(lines[2], "  9 s  up       running         90  WebSocket  0");
     }
 }
