@@ -162,7 +162,10 @@ impl Site {
             stamp
         });
         let records: Vec<_> = stamps.map(|stamp| NewRecord { stamp, payload: &payload }).collect();
-        queue.append(&records).unwrap();
+        // Not all at once: a small queue makes room before each.
+        for records in records.chunks(128) {
+            queue.append(records).unwrap();
+        }
         queue.close().unwrap();
     }
 

@@ -1,15 +1,13 @@
 //! Every fault of the Monitor's WebSocket: afterwards the link is back, and every sample was
 //! accepted exactly once in effect.
 
-use std::collections::BTreeSet;
-
 use futures_util::future::join_all;
 use futures_util::join;
 use harborforge_connector::protocol::MAX_MESSAGE;
-use harborforge_monitor::{Capability, Fault, Monitor, Options, Route};
+use harborforge_monitor::{Fault, Monitor, Options, Route};
 
 use crate::ends_well;
-use crate::support::{Site, counted, monitor, plain, real_time, run};
+use crate::support::{Site, counted, monitor, real_time, run};
 
 /// Somewhere in the middle of the backlog: the proof and the greeting count as messages.
 const MIDDLE: u64 = 12;
@@ -180,39 +178,5 @@ fn upgrades_that_are_refused() {
             once(vec![Fault::HugeHead { bytes: 1 << 30 }, Fault::HugeBody { bytes: 1 << 30 }]),
         ])
         .await
-    });
-}
-
-/// Samples the Monitor never takes are set aside; all others arrive.
-async fn sets_aside(capabilities: &[Capability], culprits: &[u64], fill: u64) {
-    let capabilities = capabilities.iter().copied().collect();
-    let monitor = monitor(Options { capabilities, ..plain() }).await;
-    monitor.misbehave(Fault::reject(culprits.iter().copied()));
-    let site = Site::real_time(&monitor);
-    site.fill(fill);
-    let mut daemon = site.start();
-    daemon.has_appended(fill + 2).await;
-    let last = daemon.is_confirmed("websocket").await;
-    daemon.stop().await;
-    let books = site.books();
-    books.agree_with(&monitor);
-    assert_eq!(books.rejected(), culprits);
-    let missing: BTreeSet<u64> =
-        monitor.journal(|books| (1..=last).filter(|seq| !books.has_seq(*seq)).collect());
-    assert_eq!(missing, culprits.iter().copied().collect());
-    for rejected in books.rejected {
-        assert!(rejected.reason.contains("refused on request"), "{rejected:?}");
-    }
-}
-
-#[test]
-fn samples_that_are_refused_for_good_are_set_aside() {
-    use Capability::{Ack, Resume};
-    run(async {
-        join!(
-            sets_aside(&[Ack, Resume], &[3, 4, 30], 40),
-            sets_aside(&[Ack], &[1, 40], 40),
-            sets_aside(&[Resume], &[3], 6),
-        )
     });
 }

@@ -8,6 +8,7 @@ mod delivery;
 mod faults;
 mod nginx;
 mod patience;
+mod refused;
 mod resume;
 mod stop;
 #[path = "../support/mod.rs"]

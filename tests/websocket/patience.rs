@@ -1,11 +1,12 @@
-//! Links that nothing but time ends: the protocol's 45 and 60 seconds. All at once.
+//! What nothing but time brings out: the protocol's 45 and 60 seconds, and many barriers in a
+//! row. All at once.
 
 use futures_util::join;
-use harborforge_monitor::{Fault, Options, Route};
+use harborforge_monitor::{Capability, Fault, Options, Route};
 
 use crate::ends_well;
+use crate::refused::sets_aside;
 use crate::support::{Site, monitor, plain, real_time, run};
-use harborforge_monitor::Capability;
 
 /// The daemon finds the first link dead, for this reason, and comes back.
 async fn is_found(options: Options, fault: Fault, reason: &str) {
@@ -16,20 +17,21 @@ async fn is_found(options: Options, fault: Fault, reason: &str) {
     site.set("report_interval", "5s").fill(40);
     let mut daemon = site.start();
     daemon.complains(&[reason]).await;
-    let durable = daemon.appended();
-    daemon.has_appended(durable).await;
     ends_well(&monitor, &site, daemon).await;
     assert_eq!(monitor.counts().links, 2);
 }
 
 #[test]
-fn dead_and_useless_links_are_found() {
+fn dead_links_useless_ones_and_refusals_without_a_number() {
     let resume = || Options { capabilities: [Capability::Resume].into(), ..plain() };
     run(async {
         join!(
             is_found(real_time(), Fault::HalfOpen { messages: 12 }, "connection is dead"),
             is_found(resume(), Fault::NeverPong, "connection is dead"),
             is_found(real_time(), Fault::NeverAck, "confirmed nothing for 60 s"),
+            // The window is halved nine times, with a barrier's time between, before the culprit
+            // is alone; then it is tried three times.
+            sets_aside(&[Capability::Resume], &[1], 6),
         )
     });
 }
