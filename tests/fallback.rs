@@ -266,7 +266,7 @@ async fn tells_its_gaps(transport: &'static str) {
     let arrived: BTreeSet<u64> = accepted.iter().map(|one| one.seq).collect();
     let all: BTreeSet<u64> = told.union(&arrived).copied().collect();
     assert_eq!(all, (1..=*arrived.last().unwrap()).collect(), "delivered and told are everything");
-    assert!(told.len() as u64 > FILL / 2 && arrived.len() > 10, "{} {}", told.len(), arrived.len());
+    assert!(told.len() > 1000 && arrived.len() > 1000, "{} {}", told.len(), arrived.len());
     assert!(told.is_disjoint(&arrived), "nobody had the ones that are told as gaps");
     assert!(accepted.last().unwrap().telemetry["gaps"].is_null());
     let queue = site.queue();
