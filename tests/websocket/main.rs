@@ -1,13 +1,18 @@
 //! The daemon and its WebSocket, over real sockets: delivery with and without the Monitor's
-//! extensions, through TLS, proxies and nginx, every fault of the Monitor's, and the stop.
+//! extensions, through TLS, proxies and nginx, every fault of the Monitor's, the heartbeats that
+//! stand in for it, and the stop.
+//!
+//! One program for all of it, so that what has to wait waits at the same time.
 
 // Clippy's allowance for tests covers test functions alone, and this whole crate is a test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod dead;
 mod delivery;
+mod fallback;
 mod faults;
+mod gaps;
 mod nginx;
-mod patience;
 mod refused;
 mod resume;
 mod stop;

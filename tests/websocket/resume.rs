@@ -119,7 +119,9 @@ fn a_daemon_nobody_knows_waits_for_new_credentials_and_loses_nothing() {
         let counts = monitor.counts();
         assert!(counts.upgrades <= 1 + 4, "{counts:?}");
         assert_eq!(counts.links, 1);
-        assert_eq!(daemon.count("not delivered, samples are kept"), 2, "said once a transport");
+        // One line a transport, and one when it is the tenth time.
+        let lines = daemon.count("not delivered, samples are kept");
+        assert!((2..=4).contains(&lines), "{lines} lines");
 
         let fresh = monitor.issue_challenge();
         site.set_secret("challenge_uuid", &fresh);
