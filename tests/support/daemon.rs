@@ -114,6 +114,19 @@ impl Daemon {
         .await
     }
 
+    /// Waits until everything it has taken so far is confirmed over this transport, the last of it
+    /// at least. Returns the last number.
+    pub async fn is_confirmed(&mut self, transport: &str) -> u64 {
+        let last = self.appended();
+        self.hears(&format!("that {last} is confirmed over {transport}"), |line| {
+            line.message() == "acknowledged"
+                && line.json["transport"] == transport
+                && line.number("up_to") >= Some(last)
+        })
+        .await;
+        last
+    }
+
     /// Waits until so many samples are durable.
     pub async fn has_appended(&mut self, at_least: u64) -> u64 {
         let line = self

@@ -10,14 +10,16 @@
 mod books;
 mod daemon;
 mod site;
+mod tunnel;
 
 pub use books::Books;
 pub use daemon::{Daemon, Line};
 pub use site::{Site, outcome, program};
+pub use tunnel::Tunnel;
 
 use std::time::Duration;
 
-use harborforge_monitor::{Capability, Monitor, Options, test_key};
+use harborforge_monitor::{Capability, Counts, Monitor, Options, test_key};
 
 /// How long anything may take; only reached when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(100);
@@ -35,6 +37,11 @@ pub fn plain() -> Options {
 /// The same that takes batches.
 pub fn batching() -> Options {
     Options { capabilities: [Capability::Batch].into(), ..plain() }
+}
+
+/// The same that acknowledges what comes over the WebSocket, and hands out resume tokens.
+pub fn real_time() -> Options {
+    Options { capabilities: [Capability::Ack, Capability::Resume].into(), ..plain() }
 }
 
 /// A Monitor that runs.
@@ -55,6 +62,12 @@ pub async fn has_all_within(monitor: &Monitor, last: u64, patience: Duration) {
             monitor.journal(|books| (1..=last).filter(|seq| !books.has_seq(*seq)).collect());
         panic!("of 1 to {last} the Monitor lacks {missing:?}: {error}");
     }
+}
+
+/// Waits until a count of the Monitor's is at least this.
+pub async fn counted(monitor: &Monitor, what: &str, number: u64, count: fn(&Counts) -> u64) {
+    let reached = monitor.wait_for(|books| count(books.counts()) >= number, PATIENCE).await;
+    reached.unwrap_or_else(|error| panic!("{number} {what}: {error}"));
 }
 
 /// Numbers of the accepted samples in the order of their first arrival.

@@ -50,6 +50,13 @@ impl Site {
         site
     }
 
+    /// The same over the WebSocket, with heartbeats while it is unavailable.
+    pub fn real_time(monitor: &Monitor) -> Self {
+        let mut site = Self::new(monitor);
+        site.set("transport", "auto").set("http_fallback_interval", "1s");
+        site
+    }
+
     /// The same without a challenge.
     pub fn without_credential(monitor: &Monitor) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -138,7 +145,12 @@ impl Site {
 
     /// Puts `count` samples into the queue, one a second until now; no daemon may run.
     pub fn fill(&self, count: u64) {
-        let mut queue = self.queue();
+        self.fill_within(count, Options::default().queue_max_bytes);
+    }
+
+    /// The same with a queue of so many payload bytes.
+    pub fn fill_within(&self, count: u64, queue_max_bytes: u64) {
+        let mut queue = self.queue_within(queue_max_bytes);
         let mut collector = SystemCollector::new(Settings::default());
         let sample = collector.collect(SystemTime::now(), OpenClawView::default());
         let payload = sample.encode().unwrap();
@@ -150,14 +162,22 @@ impl Site {
             stamp
         });
         let records: Vec<_> = stamps.map(|stamp| NewRecord { stamp, payload: &payload }).collect();
-        queue.append(&records).unwrap();
+        // Not all at once: a small queue makes room before each.
+        for records in records.chunks(128) {
+            queue.append(records).unwrap();
+        }
         queue.close().unwrap();
     }
 
     /// The queue itself; no daemon may run.
     pub fn queue(&self) -> Queue {
+        self.queue_within(Options::default().queue_max_bytes)
+    }
+
+    fn queue_within(&self, queue_max_bytes: u64) -> Queue {
         let now = stamp(Clock::new().stamp());
-        Queue::open(&self.data_dir(), Options::default(), now).unwrap().0
+        let options = Options { queue_max_bytes, ..Options::default() };
+        Queue::open(&self.data_dir(), options, now).unwrap().0
     }
 
     /// What the queue says, read while no daemon runs.

@@ -319,7 +319,40 @@ mod tests {
 
     /// A run as it was seen: at each second the number appended, the number delivered, and the
     /// way by which the newest came.
-    const SEEN: [(u64, u64, &str); 32] = [(0, 0, "")];
+    const SEEN: [(u64, u64, &str); 32] = [
+        (1, 1, "WebSocket"),
+        (2, 2, "WebSocket"),
+        (3, 3, "WebSocket"),
+        (4, 4, "WebSocket"),
+        (5, 4, "WebSocket"),
+        (6, 4, "WebSocket"),
+        (7, 6, "heartbeat"),
+        (8, 7, "heartbeat"),
+        (9, 8, "heartbeat"),
+        (10, 10, "WebSocket"),
+        (11, 11, "WebSocket"),
+        (12, 12, "WebSocket"),
+        (13, 13, "WebSocket"),
+        (14, 13, ""),
+        (15, 13, ""),
+        (16, 13, ""),
+        (17, 13, ""),
+        (18, 13, ""),
+        (18, 13, ""),
+        (18, 13, ""),
+        (19, 13, ""),
+        (20, 13, ""),
+        (21, 13, ""),
+        (22, 13, ""),
+        (23, 13, ""),
+        (24, 24, "WebSocket"),
+        (25, 25, "WebSocket"),
+        (26, 26, "WebSocket"),
+        (27, 27, "WebSocket"),
+        (28, 28, "WebSocket"),
+        (28, 28, "WebSocket"),
+        (28, 28, "WebSocket"),
+    ];
 
     fn shown() -> String {
         let mut out = Vec::new();

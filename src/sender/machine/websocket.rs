@@ -58,6 +58,9 @@ struct Up {
     link: Attempt,
     /// Samples are being read from the queue or written to the socket.
     sending: bool,
+    /// Everything was called back while those were not in the window yet: they are not taken up
+    /// any more, since what comes before them has to be sent again first.
+    called_back: bool,
     /// The lowest number that has not been handed to the socket.
     next: u64,
     /// The probe that is under way, while three refused in a row are.
@@ -301,6 +304,7 @@ impl Websocket {
         self.state = State::Up(Up {
             link,
             sending: false,
+            called_back: false,
             next: 0,
             probe: None,
             confirmed: None,
@@ -352,6 +356,7 @@ impl Websocket {
         }
         match event {
             LinkEvent::Frame => {}
+            LinkEvent::Sending(_) if up.called_back => {}
             LinkEvent::Sending(items) => {
                 if let Some((last, _)) = items.last() {
                     up.next = up.next.max(last + 1);
@@ -387,9 +392,9 @@ impl Websocket {
             }
             LinkEvent::NotOk(reason) => match self.window.refused(now.mono) {
                 Refusal::Stale => {}
-                Refusal::Halved { oldest } => up.next = oldest,
+                Refusal::Halved { oldest } => up.call_back(oldest),
                 Refusal::Sample(seq) => {
-                    up.next = seq;
+                    up.call_back(seq);
                     let verdict = shared.refusals.refused(seq);
                     self.judged(now, shared, verdict, seq, reason, seed, out);
                 }
@@ -524,6 +529,12 @@ impl Websocket {
 }
 
 impl Up {
+    /// Everything unconfirmed is to be sent again, from `oldest` on.
+    fn call_back(&mut self, oldest: u64) {
+        self.next = oldest;
+        self.called_back = self.sending;
+    }
+
     /// Sends what may be sent, pings what has to be pinged, and tells when to look again.
     fn stream(
         &mut self,
@@ -545,6 +556,7 @@ impl Up {
             };
             if records > 0 && from < shared.queue.next {
                 self.sending = true;
+                self.called_back = false;
                 out.push(Command::Send { link, from, records, bytes: room.bytes });
             }
         }
