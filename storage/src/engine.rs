@@ -29,6 +29,10 @@ const CHUNK: usize = 896;
 /// Payload bytes after which a sync is due.
 pub(crate) const SYNC_EVERY: usize = 28 * 1024;
 
+/// What sled says, as a bug to report, when a thread shared by all databases is gone. It says
+/// the same of pages that are missing or out of place, which concerns one database alone.
+const POOL_DIED: [&str; 2] = ["IO thread unexpectedly panicked", "threadpool failed to complete"];
+
 /// Why the engine did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -61,9 +65,13 @@ impl From<sled::Error> for Fault {
                 Self::Damaged(format!("the database file is cut short: {error}"))
             }
             sled::Error::Io(error) => Self::Io(error),
-            // sled says so when one of its IO threads has panicked.
-            sled::Error::ReportableBug(text) => Self::PoolBroken(text),
-            other @ (sled::Error::Corruption { .. }
+            sled::Error::ReportableBug(text)
+                if POOL_DIED.iter().any(|died| text.contains(died)) =>
+            {
+                Self::PoolBroken(text)
+            }
+            other @ (sled::Error::ReportableBug(_)
+            | sled::Error::Corruption { .. }
             | sled::Error::Unsupported(_)
             | sled::Error::CollectionNotFound(_)) => Self::Damaged(other.to_string()),
         }
