@@ -2,6 +2,9 @@
 //!
 //! A generation that is sealed is counted in the manifest. Any other is opened and counted:
 //! the newest, which goes on being written, and what a kill left unsealed.
+//!
+//! Without a manifest that is every one of them, so each is closed again before the next is
+//! opened: a queue of any length opens with a handful of file handles.
 
 use std::path::Path;
 
@@ -36,6 +39,7 @@ impl Queue {
             match count_records(g, dir, cache, end, hint, report) {
                 Ok(mended) => {
                     g.appendable = next.is_none() && g.role == Role::Pending && !mended;
+                    g.close_unless_appendable();
                     self.dismiss_if_empty(at)?;
                 }
                 Err(fault) if fault.is_damage() => self.quarantine(at, &fault)?,
@@ -47,7 +51,10 @@ impl Queue {
             let (dir, cache) = (&self.dir, self.options.cache_bytes);
             let Some(g) = self.rejects.get_mut(at).filter(|g| !g.sealed) else { continue };
             match count_records(g, dir, cache, u64::MAX, g.label, report) {
-                Ok(mended) => g.appendable = at.saturating_add(1) == newest && !mended,
+                Ok(mended) => {
+                    g.appendable = at.saturating_add(1) == newest && !mended;
+                    g.close_unless_appendable();
+                }
                 Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
                 Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
             }

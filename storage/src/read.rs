@@ -94,7 +94,10 @@ impl Queue {
             let to = self.row.get(at).map_or(run_end, |g| run_end.min(g.last));
             match self.walk(at, seq, to, &mut portion, &mut lost) {
                 Ok(Walk::Full) => break,
-                Ok(Walk::Through) => seq = to.saturating_add(1),
+                Ok(Walk::Through) => {
+                    seq = to.saturating_add(1);
+                    self.close_unused();
+                }
                 Err(fault) if fault.is_damage() => {
                     // Its numbers are settled by that, so the loop passes over them.
                     if let Err(error) = self.quarantine(at, &fault) {
@@ -231,8 +234,8 @@ impl Queue {
                 }
                 Err(_) => break,
             }
+            self.close_unused();
         }
-        self.close_unused();
         Ok(portion.items)
     }
 

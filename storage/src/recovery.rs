@@ -185,6 +185,7 @@ impl Queue {
                         Visit::Continue
                     })
                 });
+            g.close_unless_appendable();
             for seq in numbers {
                 self.settled.insert(seq, seq);
             }
@@ -226,9 +227,15 @@ impl Queue {
             let low = self.row.iter().find(|g| g.last > cursor).map_or(cursor, |g| g.first);
             self.settle_bytes(low, cursor);
         }
-        let ahead: Vec<_> = self.settled.within(cursor.saturating_add(1), last).collect();
-        for (from, to) in ahead {
-            self.settle_bytes(from, to);
+        // By generation, so that each is opened once and closed before the next.
+        for at in 0..self.row.len() {
+            let Some((first, end)) = self.row.get(at).map(|g| (g.first, g.last)) else { break };
+            let (low, high) = (first.max(cursor.saturating_add(1)), end.min(last));
+            let ahead: Vec<_> = self.settled.within(low, high).collect();
+            for (from, to) in ahead {
+                self.settle_bytes(from, to);
+            }
+            self.close_unused();
         }
         self.refresh_oldest();
         for g in self.row.iter_mut().chain(&mut self.rejects) {

@@ -145,12 +145,22 @@ impl Queue {
         let cache = self.options.cache_bytes;
         let mut sealed = 0;
         let mut broken = Vec::new();
+        let cursor = self.cursor;
+        let mut head_passed = false;
         for (at, g) in self.row.iter_mut().enumerate() {
+            let is_head = !head_passed && g.last > cursor;
+            head_passed |= is_head;
             if g.sealed || g.appendable {
                 continue;
             }
             match seal(g, &self.dir, cache) {
-                Ok(()) => sealed += 1,
+                Ok(()) => {
+                    sealed += 1;
+                    // There may be any number of them.
+                    if !is_head {
+                        g.close();
+                    }
+                }
                 Err(fault) if fault.is_damage() => broken.push((at, fault)),
                 Err(fault) => return Err(Error::engine("seal", &g.path(&self.dir), fault)),
             }
@@ -160,7 +170,10 @@ impl Queue {
                 continue;
             }
             match seal(g, &self.dir, cache) {
-                Ok(()) => sealed += 1,
+                Ok(()) => {
+                    sealed += 1;
+                    g.close();
+                }
                 Err(fault) => {
                     let path = g.path(&self.dir);
                     tracing::warn!(path = %path.display(), error = fault.text(), "cannot seal rejected records");

@@ -164,7 +164,8 @@ impl Queue {
             if g.role != Role::Pending || g.first > to || g.last < from {
                 continue;
             }
-            if self.cursor >= g.last {
+            if self.cursor >= g.last || (from <= g.first && to >= g.last) {
+                // Nothing of it is left; it need not be opened to find that out.
                 g.live_bytes = 0;
             } else {
                 g.settle_bytes(from, to, &self.dir, self.options.cache_bytes);
