@@ -55,6 +55,7 @@
 
 mod append;
 mod census;
+mod cursor;
 mod engine;
 mod error;
 mod files;

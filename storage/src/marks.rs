@@ -7,7 +7,8 @@
 //! then fails to vouch for was synced with its append, and a synced record does not go with
 //! the power. A mark above what is found is always a loss, a mark below it never one.
 //!
-//! **Cursor**: everything up to it is settled. It is synced each time, once per confirmed window.
+//! **Cursor**: everything up to it is settled. It is synced each time, once per confirmed window,
+//! and once when a queue is made, so that a file without a value was lost (`cursor.rs`).
 //!
 //! Value of the mark: 8 bytes number, rest 0. Value of the cursor: 8 bytes number, 8 bytes
 //! number of the last success (0 if none), 8 bytes wall clock of its confirmation, 1 byte tag,
@@ -36,9 +37,10 @@ impl MarkFile {
         Ok((Self { slots, value, unsynced: damaged, unwritten: false }, damaged))
     }
 
-    pub(crate) fn peek(path: &Path) -> Result<u64, Error> {
+    /// Its value without writing; the second one tells whether what is there cannot be read.
+    pub(crate) fn peek(path: &Path) -> Result<(u64, bool), Error> {
         let found = Slots::peek(path, Purpose::Mark).map_err(|e| Error::io("read", path, e))?;
-        Ok(mark_of(found).0)
+        Ok(mark_of(found))
     }
 
     pub(crate) fn value(&self) -> u64 {
@@ -86,18 +88,29 @@ pub(crate) struct CursorValue {
     pub(crate) success: Option<(u64, Confirmation)>,
 }
 
+/// What state a file of slots was found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It holds a value.
+    Good,
+    /// Missing, empty, or made and never written.
+    Blank,
+    /// What is there cannot be read.
+    Damaged,
+}
+
 impl CursorFile {
-    /// Opens it; the last value tells whether what was there could not be read.
-    pub(crate) fn open(path: &Path) -> Result<(Self, CursorValue, bool), Error> {
+    /// Opens it.
+    pub(crate) fn open(path: &Path) -> Result<(Self, CursorValue, Condition), Error> {
         let (slots, found) =
             Slots::open(path, Purpose::Cursor).map_err(|e| Error::io("open", path, e))?;
-        let (value, damaged) = cursor_of(found);
-        Ok((Self { slots }, value, damaged))
+        let (value, condition) = cursor_of(found);
+        Ok((Self { slots }, value, condition))
     }
 
-    pub(crate) fn peek(path: &Path) -> Result<CursorValue, Error> {
+    pub(crate) fn peek(path: &Path) -> Result<(CursorValue, Condition), Error> {
         let found = Slots::peek(path, Purpose::Cursor).map_err(|e| Error::io("read", path, e))?;
-        Ok(cursor_of(found).0)
+        Ok(cursor_of(found))
     }
 
     /// Moves the cursor, durably.
@@ -139,10 +152,10 @@ fn cursor_bytes(cursor: u64, success: Option<(u64, Confirmation)>) -> [u8; WIDTH
     bytes
 }
 
-fn cursor_of(found: Found) -> (CursorValue, bool) {
+fn cursor_of(found: Found) -> (CursorValue, Condition) {
     let bytes = match found {
-        Found::Nothing => return (CursorValue::default(), false),
-        Found::Damaged => return (CursorValue::default(), true),
+        Found::Nothing => return (CursorValue::default(), Condition::Blank),
+        Found::Damaged => return (CursorValue::default(), Condition::Damaged),
         Found::Value(bytes) => bytes,
     };
     let number = |at: usize| {
@@ -150,7 +163,7 @@ fn cursor_of(found: Found) -> (CursorValue, bool) {
     };
     let at = Confirmation { wall_ms: number(16), tag: bytes.get(24).copied().unwrap_or(0) };
     let success = Some((number(8), at)).filter(|&(seq, _)| seq > 0);
-    (CursorValue { cursor: number(0), success }, false)
+    (CursorValue { cursor: number(0), success }, Condition::Good)
 }
 
 #[cfg(test)]
@@ -180,7 +193,7 @@ mod tests {
         mark.set(77);
         assert!(!mark.is_synced());
         drop(mark);
-        assert_eq!(MarkFile::peek(&dir.path().join("mark")).unwrap(), 77);
+        assert_eq!(MarkFile::peek(&dir.path().join("mark")).unwrap(), (77, false));
         std::fs::write(dir.path().join("mark"), [9; 8192]).unwrap();
         assert!(MarkFile::open(&dir.path().join("mark")).unwrap().1);
     }

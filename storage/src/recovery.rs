@@ -13,13 +13,15 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::census::find_generations;
+use crate::cursor;
 use crate::engine::Visit;
 use crate::error::Error;
 use crate::files;
 use crate::gaps::Gaps;
+use crate::generation::Name;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
-use crate::marks::{CursorFile, MarkFile};
+use crate::marks::{Condition, CursorFile, MarkFile};
 use crate::mend::Repairs;
 use crate::queue::{Queue, manifest_path};
 use crate::ranges::RangeSet;
@@ -47,7 +49,7 @@ impl Queue {
 
         let mut report = OpenReport::default();
         let (mark_file, mark_damaged) = MarkFile::open(&dir.join("mark"))?;
-        let (cursor_file, cursor, cursor_damaged) = CursorFile::open(&dir.join("cursor"))?;
+        let (cursor_file, stored, cursor_found) = CursorFile::open(&dir.join("cursor"))?;
         let manifest_path = manifest_path(&dir);
         let (manifest, manifest_damaged) = match Manifest::read(&manifest_path)? {
             manifest::Found::Manifest(manifest) => (manifest, false),
@@ -60,11 +62,13 @@ impl Queue {
                 (Manifest::default(), true)
             }
         };
+        let found = find_generations(&dir, &manifest.generations)?;
+        let cursor_lost =
+            cursor::is_lost(cursor_found, mark_file.value(), manifest.next_seq, &found.row);
         let damaged =
-            [(mark_damaged, "mark"), (cursor_damaged, "cursor"), (manifest_damaged, "manifest")];
+            [(mark_damaged, "mark"), (cursor_lost, "cursor"), (manifest_damaged, "manifest")];
         report.rebuilt = damaged.iter().filter(|d| d.0).map(|d| dir.join(d.1)).collect();
 
-        let found = find_generations(&dir, &manifest.generations)?;
         let mut queue = Self {
             epoch: Uuid::new_v4(),
             now,
@@ -72,8 +76,8 @@ impl Queue {
             rejects: found.rejects,
             next_seq: 1,
             next_id: manifest.next_id.max(found.next_id),
-            cursor: cursor.cursor,
-            success: cursor.success,
+            cursor: stored.cursor,
+            success: stored.success,
             last_success: None,
             settled: RangeSet::default(),
             gaps: Gaps::from_stored(manifest.gaps),
@@ -82,7 +86,8 @@ impl Queue {
             mark_synced_at: now,
             cursor_file,
             manifest_dirty: manifest_damaged,
-            cursor_dirty: cursor_damaged,
+            // A new queue's cursor is written too: see `cursor.rs`.
+            cursor_dirty: cursor_found != Condition::Good,
             pins: Vec::new(),
             next_pin: 0,
             reading: None,
@@ -96,11 +101,12 @@ impl Queue {
         };
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
-        queue.settle_what_is_known(manifest.next_seq, cursor_damaged, &mut report)?;
+        queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();
         queue.close_unused();
-        if let Err(error) = queue.save_manifest_if_dirty() {
+        let saved = queue.save_manifest_if_dirty().and_then(|()| queue.save_cursor_if_dirty());
+        if let Err(error) = saved {
             // A full disk must not keep what is there from being delivered.
             tracing::warn!(%error, "opened, but what was found out is not on disk yet");
         }
@@ -116,7 +122,7 @@ impl Queue {
     fn settle_what_is_known(
         &mut self,
         floor: u64,
-        cursor_damaged: bool,
+        cursor_lost: bool,
         report: &mut OpenReport,
     ) -> Result<(), Error> {
         let found = self.row.iter().map(|g| g.last).max().unwrap_or(0);
@@ -128,12 +134,10 @@ impl Queue {
             .max(floor.saturating_sub(1));
         self.next_seq = last.saturating_add(1);
         self.handed_out = last;
-        if cursor_damaged {
-            // What was delivered as a whole stays delivered; the rest is delivered once more.
-            let sent = self.row.iter().filter(|g| g.role == Role::Sent).map(|g| g.last).max();
-            let head = self.row.iter().find(|g| g.role == Role::Pending).map(|g| g.first);
-            let before_head = head.map_or(last, |first| first.saturating_sub(1));
-            self.cursor = sent.unwrap_or(0).max(before_head);
+        if cursor_lost {
+            let names = self.news.quarantined.iter().filter_map(|path| path.file_name()?.to_str());
+            let set_aside = names.filter_map(Name::parse).filter(|n| n.role == Role::Pending);
+            self.cursor = cursor::derive(&self.row, last, set_aside.map(|n| n.first).min());
         }
         let low =
             self.row.iter().find(|g| g.role == Role::Pending).map_or(self.cursor, |g| g.first);

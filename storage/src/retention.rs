@@ -58,7 +58,7 @@ impl Queue {
         }
     }
 
-    fn save_cursor_if_dirty(&mut self) -> Result<(), Error> {
+    pub(crate) fn save_cursor_if_dirty(&mut self) -> Result<(), Error> {
         if self.cursor_dirty {
             self.cursor_file.set(self.cursor, self.success)?;
             self.cursor_dirty = false;
