@@ -100,6 +100,15 @@ pub(crate) enum Visit {
     Stop,
 }
 
+/// How much a visit of records saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Everything asked for.
+    Whole,
+    /// There is a damaged place, and what lay there is not known.
+    InPart,
+}
+
 /// An open database.
 pub(crate) struct Store {
     db: Option<sled::Db>,
@@ -183,21 +192,22 @@ impl Store {
     /// Shows `visit` the stored form of every record in `from..=to`, in order.
     ///
     /// After a damaged place the rest is looked up number by number up to `probe_to`, so that
-    /// one bad page does not hide the good ones behind it. Bytes are shown unchecked.
+    /// one bad page does not hide the good ones behind it; that is told. Bytes are shown
+    /// unchecked.
     pub(crate) fn visit(
         &self,
         from: u64,
         to: u64,
         probe_to: u64,
         visit: &mut dyn FnMut(u64, &[u8]) -> Visit,
-    ) -> Result<(), Fault> {
+    ) -> Result<Sight, Fault> {
         let mut done_to = from.checked_sub(1);
         let mut counting = |seq: u64, bytes: &[u8]| {
             done_to = Some(seq);
             visit(seq, bytes)
         };
         match self.scan(from, to, &mut counting) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(Sight::Whole),
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             Err(Fault::Damaged(text)) => {
                 tracing::warn!(error = text, "a damaged page; reading on number by number");
@@ -215,7 +225,7 @@ impl Store {
                 Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             }
         }
-        Ok(())
+        Ok(Sight::InPart)
     }
 
     /// The stored form of one record.

@@ -17,7 +17,7 @@ use crate::gaps::Gaps;
 use crate::generation::Generation;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
-use crate::marks::{CursorFile, MarkFile};
+use crate::marks::{Condition, CursorFile, MarkFile};
 use crate::queue::manifest_path;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded, Malformed};
@@ -94,8 +94,8 @@ impl Inspector {
         for gap in gaps.as_slice() {
             settled.insert(gap.from, gap.to);
         }
-        let (mark, mark_damaged) = MarkFile::peek(&dir.join("mark"))?;
-        if mark_damaged {
+        let (mark, mark_condition) = MarkFile::peek(&dir.join("mark"))?;
+        if mark_condition == Condition::Damaged {
             let what = "it cannot be read and will be rebuilt".to_owned();
             problems.push(Problem { path: dir.join("mark"), from: 0, to: 0, what });
         }

@@ -132,7 +132,7 @@ impl Queue {
         if self.cursor_dirty {
             self.cursor_file.set(self.cursor, self.success)?;
         }
-        self.mark_file.sync()
+        self.mark_file.close()
     }
 
     pub(crate) fn check_given_out(&self, seq: u64) -> Result<(), Error> {

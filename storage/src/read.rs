@@ -225,7 +225,7 @@ impl Queue {
                     })
                 });
             match visited {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(fault) if fault.is_damage() => {
                     tracing::warn!(path = %path.display(), error = fault.text(), "delivered records cannot be read");
                 }
@@ -279,7 +279,7 @@ impl Queue {
                     })
                 });
             match visited {
-                Ok(()) => found.append(&mut portion.items),
+                Ok(_) => found.append(&mut portion.items),
                 Err(fault) if fault.is_damage() => {
                     tracing::warn!(path = %path.display(), error = fault.text(), "rejected records cannot be read");
                 }

@@ -6,7 +6,8 @@
 //! `*.deleted`, half-written snapshots).
 //!
 //! The next number is above everything any file speaks of: records found, mark, cursor,
-//! manifest. Numbers between that have no record are gaps.
+//! manifest; and, if the newest generation cannot be read, above everything that may have been
+//! in it (`marks.rs`). Numbers between that have no record are gaps.
 
 use std::path::Path;
 
@@ -48,7 +49,7 @@ impl Queue {
         manifest::check_format(&dir.join("FORMAT"), true)?;
 
         let mut report = OpenReport::default();
-        let (mark_file, mark_damaged) = MarkFile::open(&dir.join("mark"))?;
+        let mark_file = MarkFile::open(&dir.join("mark"))?;
         let (cursor_file, stored, cursor_found) = CursorFile::open(&dir.join("cursor"))?;
         let manifest_path = manifest_path(&dir);
         let (manifest, manifest_damaged) = match Manifest::read(&manifest_path)? {
@@ -65,8 +66,14 @@ impl Queue {
         let found = find_generations(&dir, &manifest.generations)?;
         let cursor_lost =
             cursor::is_lost(cursor_found, mark_file.value(), manifest.next_seq, &found.row);
+        // It is written before the first generation is made.
+        let mark_lost = match mark_file.condition() {
+            Condition::Good => false,
+            Condition::Blank => !found.row.is_empty() || manifest.next_seq > 1,
+            Condition::Damaged => true,
+        };
         let damaged =
-            [(mark_damaged, "mark"), (cursor_lost, "cursor"), (manifest_damaged, "manifest")];
+            [(mark_lost, "mark"), (cursor_lost, "cursor"), (manifest_damaged, "manifest")];
         report.rebuilt = damaged.iter().filter(|d| d.0).map(|d| dir.join(d.1)).collect();
 
         let mut queue = Self {
@@ -105,7 +112,10 @@ impl Queue {
         queue.prepare_head(&mut report)?;
         queue.load_success();
         queue.close_unused();
-        let saved = queue.save_manifest_if_dirty().and_then(|()| queue.save_cursor_if_dirty());
+        let mut saved = queue.save_manifest_if_dirty().and_then(|()| queue.save_cursor_if_dirty());
+        if mark_lost {
+            saved = saved.and_then(|()| queue.mark_file.raise(queue.next_seq.saturating_sub(1)));
+        }
         if let Err(error) = saved {
             // A full disk must not keep what is there from being delivered.
             tracing::warn!(%error, "opened, but what was found out is not on disk yet");
@@ -194,7 +204,7 @@ impl Queue {
                 self.settled.insert(seq, seq);
             }
             match visited {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
                 Err(fault) => return Err(Error::engine("read from", &path, fault)),
             }
