@@ -45,8 +45,12 @@ impl Queue {
         let dir = dir.join(QUEUE_DIR);
         files::ensure_private_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
         let lock = Lock::take(&dir.join("LOCK"))?;
-        dir.parent().map_or(Ok(()), files::sync_dir).map_err(|e| Error::io("sync", &dir, e))?;
-        manifest::check_format(&dir.join("FORMAT"), true)?;
+        let format = dir.join("FORMAT");
+        // Written only after this, so it tells that the way here is on disk.
+        if !format.try_exists().map_err(|e| Error::io("look at", &format, e))? {
+            files::sync_way_to(&dir).map_err(|e| Error::io("sync the way to", &dir, e))?;
+        }
+        manifest::check_format(&format, true)?;
 
         let mut report = OpenReport::default();
         let mark_file = MarkFile::open(&dir.join("mark"))?;

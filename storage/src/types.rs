@@ -24,11 +24,8 @@ impl Stamp {
     /// wall clock; zero if that ran backwards.
     pub fn age_at(&self, now: &Self) -> Duration {
         let same_boot = self.boot_id == now.boot_id && self.boot_id != [0; 16];
-        let (then, now) = if same_boot {
-            (self.boot_ms, now.boot_ms)
-        } else {
-            (self.wall_ms, now.wall_ms)
-        };
+        let (then, now) =
+            if same_boot { (self.boot_ms, now.boot_ms) } else { (self.wall_ms, now.wall_ms) };
         Duration::from_millis(now.saturating_sub(then))
     }
 }
