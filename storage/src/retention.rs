@@ -41,6 +41,10 @@ impl Queue {
             }
         };
         note(self.save_manifest_if_dirty());
+        if self.settled.contains(self.cursor.saturating_add(1)) {
+            // A gap at the head that could not be saved when it was found.
+            self.advance();
+        }
         note(self.save_cursor_if_dirty());
         note(self.make_room(0));
         self.rotate(now);
@@ -88,6 +92,7 @@ impl Queue {
             if self.row.last().is_some_and(|g| g.id == id) {
                 self.retire_active();
             }
+            let given_up = self.counters.given_up;
             // What was handed out may have arrived; what was not has not.
             let now = self.now;
             let known = to.min(self.handed_out);
@@ -98,10 +103,19 @@ impl Queue {
             if fresh <= to {
                 self.give_up(fresh..=to, GapReason::QueueFull, false, now)?;
             }
-            tracing::warn!(from, to, bound, "the queue is full: the oldest records were given up");
-            self.news.evicted.push(from..=to);
+            if self.counters.given_up > given_up {
+                tracing::debug!(from, to, bound, "the queue is full: the oldest are given up");
+                match self.news.evicted.last_mut() {
+                    // Rounds may fail for long; the list does not grow by that.
+                    Some(before) if before.end().checked_add(1) == Some(from) => {
+                        *before = *before.start()..=to;
+                    }
+                    Some(_) | None => self.news.evicted.push(from..=to),
+                }
+            }
             if self.cursor < to {
-                // Not passed over, which cannot be; better over the bound than for ever here.
+                // Not passed over: a gap before it is not on disk. Better over the bound than
+                // for ever here.
                 break;
             }
         }

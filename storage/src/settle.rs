@@ -203,15 +203,26 @@ impl Queue {
         self.manifest_dirty = true;
         // If this fails the same numbers are found again at the next opening; until it works
         // the cursor does not pass them.
-        match self.save_manifest_if_dirty() {
-            Ok(()) => self.advance(),
-            Err(error) => tracing::warn!(%error, "the gap is not on disk yet"),
+        if self.gaps_are_saved() {
+            self.advance();
         }
     }
 
-    /// Moves the cursor over settled numbers at the head.
+    fn gaps_are_saved(&mut self) -> bool {
+        let saved = self.save_manifest_if_dirty();
+        if let Err(error) = &saved {
+            tracing::debug!(%error, "a gap is not on disk yet");
+        }
+        saved.is_ok()
+    }
+
+    /// Moves the cursor over settled numbers at the head, as soon as the gaps among them are on
+    /// disk; until then maintenance tries again.
     pub(crate) fn advance(&mut self) {
-        if let Some(end) = self.settled.end_of_run(self.cursor.saturating_add(1)) {
+        let end = self.settled.end_of_run(self.cursor.saturating_add(1));
+        if let Some(end) = end
+            && self.gaps_are_saved()
+        {
             self.cursor = end;
             // It can be derived again, so a failure only waits for the next round.
             self.cursor_dirty = match self.cursor_file.set(self.cursor, self.success) {
