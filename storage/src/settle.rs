@@ -103,6 +103,12 @@ impl Queue {
             // As with an append: the next try goes to a fresh generation. If this copy did
             // reach the disk the record counts as rejected after a restart, which is right.
             active.appendable = false;
+            // Without a record it would only be one more empty directory for each try.
+            if active.records == 0
+                && let Some(empty) = self.rejects.pop()
+            {
+                self.delete_directory(empty);
+            }
             return Err(Error::engine("keep a rejected record in", &path, fault));
         }
         active.count(record.seq, record.payload.len(), record.stamp);
