@@ -145,7 +145,7 @@ impl Store {
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             Err(fault @ Fault::Damaged(_)) => fault,
         };
-        tracing::warn!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
+        tracing::debug!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
         // The settings are the same for all databases, and the log alone rebuilds a snapshot.
         for prefixes in [["conf"].as_slice(), &["snap."]] {
             if !move_aside(dir, prefixes, repairs)? {
@@ -210,7 +210,7 @@ impl Store {
             Ok(_) => return Ok(Sight::Whole),
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             Err(Fault::Damaged(text)) => {
-                tracing::warn!(error = text, "a damaged page; reading on number by number");
+                tracing::debug!(error = text, "a damaged page; reading on number by number");
             }
         }
         let next = done_to.map_or(0, |seq| seq.saturating_add(1));

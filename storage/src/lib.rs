@@ -21,6 +21,9 @@
 //!   never a reason not to open. Refusals of the operating system (a full disk, too many open
 //!   files, a failing device, a missing permission) are never taken for damage.
 //!
+//! What a return value tells (an eviction, a quarantine, what opening mended) is logged at debug
+//! level at most: saying it, once, is the caller's.
+//!
 //! # Layout of `data_dir/queue`, mode 0700
 //!
 //! | name | content |

@@ -69,6 +69,8 @@ pub struct Queue {
     pub(crate) counters: Counters,
     /// What happened since the last maintenance.
     pub(crate) news: Maintenance,
+    /// Opening is over: what is found missing from now on is in no report.
+    pub(crate) reported: bool,
 }
 
 /// Generations held for a reader.

@@ -169,7 +169,7 @@ impl Queue {
                     portion.push(record.to_record(), record.payload.len());
                 }
                 Err(malformed) => {
-                    tracing::warn!(seq, error = %malformed, "a record is damaged");
+                    tracing::debug!(seq, error = %malformed, "a record is damaged");
                     lost.push((seq, seq));
                 }
             }

@@ -106,6 +106,7 @@ impl Queue {
             quarantined: Tally::default(),
             counters: Counters::default(),
             news: Maintenance::default(),
+            reported: false,
             dir,
             options,
             _lock: lock,
@@ -126,8 +127,9 @@ impl Queue {
         }
         let path = queue.dir.clone();
         report.quarantined = std::mem::take(&mut queue.news.quarantined);
+        queue.reported = true;
         if !report.is_clean() {
-            tracing::warn!(path = %path.display(), ?report, "the queue was mended");
+            tracing::debug!(path = %path.display(), ?report, "the queue was mended");
         }
         Ok((queue, report))
     }

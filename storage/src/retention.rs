@@ -50,9 +50,9 @@ impl Queue {
         self.rotate(now);
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
-        self.enforce_sent_bounds(now);
+        note(self.enforce_sent_bounds(now));
         self.enforce_rejected_bound();
-        self.enforce_quarantine_bound();
+        note(self.enforce_quarantine_bound());
         note(self.sync_mark(now));
         note(self.save_manifest_if_dirty());
         self.close_unused();
@@ -246,7 +246,7 @@ impl Queue {
                 Ok(()) => self.news.sealed = self.news.sealed.saturating_add(1),
                 // Everything in it is delivered; it is kept as it is.
                 Err(fault) if fault.is_damage() => {
-                    tracing::warn!(path = %old.display(), error = fault.text(), "a drained generation is damaged");
+                    tracing::debug!(path = %old.display(), error = fault.text(), "a drained generation is damaged");
                 }
                 Err(fault) => return Err(Error::engine("seal", &old, fault)),
             }
@@ -307,24 +307,23 @@ impl Queue {
         }
     }
 
-    fn enforce_sent_bounds(&mut self, now: Stamp) {
+    fn enforce_sent_bounds(&mut self, now: Stamp) -> Result<(), Error> {
         loop {
             let total = self
                 .row
                 .iter()
                 .filter(|g| g.role == Role::Sent)
                 .fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
-            let Some(at) = self.row.iter().position(|g| g.role == Role::Sent) else { return };
-            let Some(oldest) = self.row.get(at) else { return };
+            let Some(at) = self.row.iter().position(|g| g.role == Role::Sent) else {
+                return Ok(());
+            };
+            let Some(oldest) = self.row.get(at) else { return Ok(()) };
             let age = oldest.sent_at.map_or(self.options.retain_sent, |sent| sent.age_at(&now));
             let due = age >= self.options.retain_sent || total > self.options.retain_sent_max_bytes;
             if !due || self.is_pinned(oldest) {
-                return;
+                return Ok(());
             }
-            if let Err(error) = self.remove_from_row(at) {
-                tracing::warn!(%error, "delivered records are kept longer than asked for");
-                return;
-            }
+            self.remove_from_row(at)?;
         }
     }
 

@@ -201,7 +201,9 @@ impl Queue {
                 }
                 let run = to.saturating_sub(from).saturating_add(1);
                 self.counters.corrupt = self.counters.corrupt.saturating_add(run);
-                tracing::error!(from, to, "records cannot be read back and are listed as a gap");
+                if self.reported {
+                    tracing::error!(from, to, "records cannot be read back, listed as a gap");
+                }
                 self.settle_bytes(from, to);
                 self.settled.insert(from, to);
             }
@@ -234,7 +236,7 @@ impl Queue {
             self.cursor_dirty = match self.cursor_file.set(self.cursor, self.success) {
                 Ok(()) => false,
                 Err(error) => {
-                    tracing::warn!(%error, "the cursor is not on disk yet");
+                    tracing::debug!(%error, "the cursor is not on disk yet");
                     true
                 }
             };
