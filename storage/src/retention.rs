@@ -179,7 +179,8 @@ impl Queue {
                 Err(fault) => return Err(Error::engine("seal", &g.path(&self.dir), fault)),
             }
         }
-        for g in &mut self.rejects {
+        let mut broken_rejects = Vec::new();
+        for (at, g) in self.rejects.iter_mut().enumerate() {
             if g.sealed || g.appendable {
                 continue;
             }
@@ -188,11 +189,12 @@ impl Queue {
                     sealed += 1;
                     g.close();
                 }
-                Err(fault) => {
-                    let path = g.path(&self.dir);
-                    tracing::warn!(path = %path.display(), error = fault.text(), "cannot seal rejected records");
-                }
+                Err(fault) if fault.is_damage() => broken_rejects.push((at, fault)),
+                Err(fault) => return Err(Error::engine("seal", &g.path(&self.dir), fault)),
             }
+        }
+        for (at, fault) in broken_rejects.into_iter().rev() {
+            self.quarantine_rejected(at, &fault)?;
         }
         for (at, fault) in broken.into_iter().rev() {
             self.quarantine(at, &fault)?;
