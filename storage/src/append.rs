@@ -52,6 +52,10 @@ impl Queue {
 
     fn append_all(&mut self, records: &[NewRecord<'_>]) -> Result<(), Error> {
         let mut seq = self.next_seq;
+        if !records.is_empty() {
+            let last = seq.saturating_add(records.len() as u64).saturating_sub(1);
+            self.mark_file.reserve(last)?;
+        }
         let mut rest = records.iter().peekable();
         while rest.peek().is_some() {
             self.ensure_active(seq)?;

@@ -2,10 +2,13 @@
 //!
 //! A generation that is sealed is counted in the manifest. Any other is opened and counted:
 //! the newest, which goes on being written, and what a kill left unsealed.
+//!
+//! Without a manifest that is every one of them, so each is closed again before the next is
+//! opened: a queue of any length opens with a handful of file handles.
 
 use std::path::Path;
 
-use crate::engine::{Fault, Store, Visit};
+use crate::engine::{Fault, Sight, Store, Visit};
 use crate::error::Error;
 use crate::files;
 use crate::generation::{DOOMED, Generation, Name};
@@ -19,6 +22,7 @@ use crate::types::OpenReport;
 impl Queue {
     /// Opens and counts all generations not known as sealed; the newest goes on being written.
     pub(crate) fn count_unsealed(&mut self, report: &mut OpenReport) -> Result<(), Error> {
+        let newest_of_row = self.row.len().saturating_sub(1);
         // From the back, so that removing one does not move those still to come.
         for at in (0..self.row.len()).rev() {
             let Some(g) = self.row.get(at).filter(|g| !g.sealed) else { continue };
@@ -30,15 +34,26 @@ impl Queue {
             }
             let next = self.row.get(at.saturating_add(1)).map(|next| next.first);
             let end = next.map_or(u64::MAX, |first| first.saturating_sub(1));
-            let hint = if next.is_none() { self.mark_file.value() } else { end };
+            let highest = self.highest_possible(at);
+            let hint = if next.is_none() { highest } else { end };
             let (dir, cache) = (&self.dir, self.options.cache_bytes);
             let Some(g) = self.row.get_mut(at) else { continue };
             match count_records(g, dir, cache, end, hint, report) {
-                Ok(mended) => {
+                Ok((mended, sight)) => {
                     g.appendable = next.is_none() && g.role == Role::Pending && !mended;
-                    self.dismiss_if_empty(at)?;
+                    g.close_unless_appendable();
+                    if at == newest_of_row && sight == Sight::InPart {
+                        self.mark_file.raise(highest)?;
+                    }
+                    self.dismiss_if_empty(at, highest)?;
                 }
-                Err(fault) if fault.is_damage() => self.quarantine(at, &fault)?,
+                Err(fault) if fault.is_damage() => {
+                    // What tells that there was more is on disk before the directory moves.
+                    if at == newest_of_row {
+                        self.mark_file.raise(highest)?;
+                    }
+                    self.quarantine(at, &fault)?;
+                }
                 Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
             }
         }
@@ -47,7 +62,10 @@ impl Queue {
             let (dir, cache) = (&self.dir, self.options.cache_bytes);
             let Some(g) = self.rejects.get_mut(at).filter(|g| !g.sealed) else { continue };
             match count_records(g, dir, cache, u64::MAX, g.label, report) {
-                Ok(mended) => g.appendable = at.saturating_add(1) == newest && !mended,
+                Ok((mended, _)) => {
+                    g.appendable = at.saturating_add(1) == newest && !mended;
+                    g.close_unless_appendable();
+                }
                 Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
                 Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
             }
@@ -60,13 +78,24 @@ impl Queue {
     fn never_used(&self, at: usize) -> bool {
         let Some(g) = self.row.get(at) else { return true };
         let next = self.row.get(at.saturating_add(1));
-        g.label > self.mark_file.value() || next.is_some_and(|next| next.label == g.label)
+        (g.label > self.mark_file.value() && self.mark_file.bound().is_some())
+            || next.is_some_and(|next| next.label == g.label)
+    }
+
+    /// The highest number that may lie in this generation if it is the newest.
+    fn highest_possible(&self, at: usize) -> u64 {
+        let full = self.options.generation_max_records.saturating_sub(1);
+        let label = self.row.get(at).map_or(0, |g| g.label);
+        self.mark_file.bound().unwrap_or(label.saturating_add(full))
     }
 
     /// A generation without a record goes; to quarantine if there should be some.
-    fn dismiss_if_empty(&mut self, at: usize) -> Result<(), Error> {
+    fn dismiss_if_empty(&mut self, at: usize, highest: u64) -> Result<(), Error> {
         let Some(g) = self.row.get(at).filter(|g| g.is_empty()) else { return Ok(()) };
         if !self.never_used(at) {
+            if at.saturating_add(1) == self.row.len() {
+                self.mark_file.raise(highest)?;
+            }
             let text = "no record is left in it".to_owned();
             return self.quarantine(at, &Fault::Damaged(text));
         }
@@ -146,7 +175,7 @@ pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
 }
 
 /// Opens a generation that is not sealed and counts its records up to number `end`; whether it
-/// had to be mended.
+/// had to be mended, and whether all of it could be seen.
 fn count_records(
     g: &mut Generation,
     dir: &Path,
@@ -154,7 +183,7 @@ fn count_records(
     end: u64,
     probe_to: u64,
     report: &mut OpenReport,
-) -> Result<bool, Fault> {
+) -> Result<(bool, Sight), Fault> {
     let mut repairs = Repairs::default();
     let store = Store::open(&g.path(dir), cache, &mut repairs);
     let mended = repairs.any();
@@ -163,7 +192,7 @@ fn count_records(
     let low = if g.role == Role::Rejected { 1 } else { g.first };
     let mut found = Vec::new();
     let mut unreadable = 0;
-    store.visit(low, end, probe_to, &mut |seq, bytes| {
+    let sight = store.visit(low, end, probe_to, &mut |seq, bytes| {
         match record::decode(bytes, seq) {
             Ok(record) => found.push((seq, record.payload.len(), record.stamp)),
             // It was appended, so its number is taken; reading will list it as a gap.
@@ -178,5 +207,5 @@ fn count_records(
         g.last = g.last.max(unreadable);
     }
     g.attach(store);
-    Ok(mended)
+    Ok((mended, sight))
 }

@@ -29,6 +29,10 @@ const CHUNK: usize = 896;
 /// Payload bytes after which a sync is due.
 pub(crate) const SYNC_EVERY: usize = 28 * 1024;
 
+/// What sled says, as a bug to report, when a thread shared by all databases is gone. It says
+/// the same of pages that are missing or out of place, which concerns one database alone.
+const POOL_DIED: [&str; 2] = ["IO thread unexpectedly panicked", "threadpool failed to complete"];
+
 /// Why the engine did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -61,9 +65,13 @@ impl From<sled::Error> for Fault {
                 Self::Damaged(format!("the database file is cut short: {error}"))
             }
             sled::Error::Io(error) => Self::Io(error),
-            // sled says so when one of its IO threads has panicked.
-            sled::Error::ReportableBug(text) => Self::PoolBroken(text),
-            other @ (sled::Error::Corruption { .. }
+            sled::Error::ReportableBug(text)
+                if POOL_DIED.iter().any(|died| text.contains(died)) =>
+            {
+                Self::PoolBroken(text)
+            }
+            other @ (sled::Error::ReportableBug(_)
+            | sled::Error::Corruption { .. }
             | sled::Error::Unsupported(_)
             | sled::Error::CollectionNotFound(_)) => Self::Damaged(other.to_string()),
         }
@@ -90,6 +98,15 @@ pub fn is_engine_thread(name: &str) -> bool {
 pub(crate) enum Visit {
     Continue,
     Stop,
+}
+
+/// How much a visit of records saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Everything asked for.
+    Whole,
+    /// There is a damaged place, and what lay there is not known.
+    InPart,
 }
 
 /// An open database.
@@ -128,7 +145,7 @@ impl Store {
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             Err(fault @ Fault::Damaged(_)) => fault,
         };
-        tracing::warn!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
+        tracing::debug!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
         // The settings are the same for all databases, and the log alone rebuilds a snapshot.
         for prefixes in [["conf"].as_slice(), &["snap."]] {
             if !move_aside(dir, prefixes, repairs)? {
@@ -175,24 +192,25 @@ impl Store {
     /// Shows `visit` the stored form of every record in `from..=to`, in order.
     ///
     /// After a damaged place the rest is looked up number by number up to `probe_to`, so that
-    /// one bad page does not hide the good ones behind it. Bytes are shown unchecked.
+    /// one bad page does not hide the good ones behind it; that is told. Bytes are shown
+    /// unchecked.
     pub(crate) fn visit(
         &self,
         from: u64,
         to: u64,
         probe_to: u64,
         visit: &mut dyn FnMut(u64, &[u8]) -> Visit,
-    ) -> Result<(), Fault> {
+    ) -> Result<Sight, Fault> {
         let mut done_to = from.checked_sub(1);
         let mut counting = |seq: u64, bytes: &[u8]| {
             done_to = Some(seq);
             visit(seq, bytes)
         };
         match self.scan(from, to, &mut counting) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(Sight::Whole),
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             Err(Fault::Damaged(text)) => {
-                tracing::warn!(error = text, "a damaged page; reading on number by number");
+                tracing::debug!(error = text, "a damaged page; reading on number by number");
             }
         }
         let next = done_to.map_or(0, |seq| seq.saturating_add(1));
@@ -207,7 +225,7 @@ impl Store {
                 Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => return Err(fault),
             }
         }
-        Ok(())
+        Ok(Sight::InPart)
     }
 
     /// The stored form of one record.

@@ -151,3 +151,30 @@ fn a_leftover_lock_of_this_process_is_got_around() {
     drop(store);
     assert_eq!(all(&again).len(), 1);
 }
+
+#[test]
+fn only_the_death_of_the_shared_threads_breaks_the_engine() {
+    let bug = |text: &str| Fault::from(sled::Error::ReportableBug(text.to_owned()));
+    // Word for word as sled 0.34.7 has them.
+    for text in [
+        "IO thread unexpectedly panicked. please report this bug on the sled github repo.",
+        "threadpool failed to complete action before shutdown",
+    ] {
+        assert!(matches!(bug(text), Fault::PoolBroken(_)), "{text}");
+    }
+    for text in [
+        "failed to retrieve META page which should always be present",
+        "failed to retrieve counter page which should always be present",
+        "replacing the META page has failed because the pagecache does not think it currently \
+         exists.",
+        "non-link/replace found in pull of pid 7",
+    ] {
+        assert!(bug(text).is_damage(), "{text}");
+    }
+    assert!(Fault::from(sled::Error::Unsupported(String::new())).is_damage());
+    assert!(Fault::from(sled::Error::Corruption { at: None, bt: () }).is_damage());
+    let refused = sled::Error::Io(io::Error::from(io::ErrorKind::PermissionDenied));
+    assert!(matches!(Fault::from(refused), Fault::Io(_)));
+    let cut = sled::Error::Io(io::Error::from(io::ErrorKind::UnexpectedEof));
+    assert!(Fault::from(cut).is_damage());
+}

@@ -25,6 +25,34 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Makes the way to `dir` durable: syncs every directory above it, from the root down. Returns
+/// those that were.
+///
+/// Several levels of it may just have been made, by this process or one before it, and a power
+/// cut takes a name whose directory was not synced with all that lies below. One that may not be
+/// read cannot have been made by this user, and is left out; so is a file system that cannot
+/// sync directories.
+pub(crate) fn sync_way_to(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let whole = fs::canonicalize(dir)?;
+    let mut above: Vec<_> = whole.ancestors().skip(1).map(Path::to_path_buf).collect();
+    above.reverse();
+    let mut synced = Vec::new();
+    for dir in above {
+        match sync_dir(&dir) {
+            Ok(()) => synced.push(dir),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::Unsupported
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(synced)
+}
+
 pub(crate) fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -99,6 +127,17 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names(dir.path()).unwrap().len(), 1);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn every_level_above_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/queue");
+        ensure_private_dir(&deep).unwrap();
+        let synced = sync_way_to(&deep).unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        assert!(synced.ends_with(&[root.clone(), root.join("a"), root.join("a/b")]), "{synced:?}");
+        assert!(synced.is_sorted());
     }
 
     #[test]

@@ -124,6 +124,13 @@ impl Generation {
         self.sizes = Vec::new();
     }
 
+    /// Closes it unless it goes on being written.
+    pub(crate) fn close_unless_appendable(&mut self) {
+        if !self.appendable {
+            self.close();
+        }
+    }
+
     /// The open database, opened now if need be.
     pub(crate) fn store(
         &mut self,

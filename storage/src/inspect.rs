@@ -10,13 +10,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::census::{arrange, generation_names};
+use crate::cursor;
 use crate::engine::{Fault, Visit};
 use crate::error::Error;
 use crate::gaps::Gaps;
 use crate::generation::Generation;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
-use crate::marks::{CursorFile, MarkFile};
+use crate::marks::{Condition, CursorFile, MarkFile};
 use crate::queue::manifest_path;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded, Malformed};
@@ -93,9 +94,26 @@ impl Inspector {
         for gap in gaps.as_slice() {
             settled.insert(gap.from, gap.to);
         }
+        let (mark, mark_condition) = MarkFile::peek(&dir.join("mark"))?;
+        if mark_condition == Condition::Damaged {
+            let what = "it cannot be read and will be rebuilt".to_owned();
+            problems.push(Problem { path: dir.join("mark"), from: 0, to: 0, what });
+        }
+        let (stored, condition) = CursorFile::peek(&dir.join("cursor"))?;
+        let cursor = if cursor::is_lost(condition, mark, manifest.next_seq, &found.row) {
+            let what = "what was delivered cannot be read from it; taken from the generations, and \
+                        some records may be shown as pending that were delivered";
+            let what = what.to_owned();
+            problems.push(Problem { path: dir.join("cursor"), from: 0, to: 0, what });
+            let highest = found.row.iter().map(|g| g.last).max().unwrap_or(0);
+            let last = highest.max(mark).max(manifest.next_seq.saturating_sub(1));
+            cursor::derive(&found.row, last, None)
+        } else {
+            stored.cursor
+        };
         let mut inspector = Self {
-            cursor: CursorFile::peek(&dir.join("cursor"))?.cursor,
-            mark: MarkFile::peek(&dir.join("mark"))?,
+            cursor,
+            mark,
             scratch: Scratch::new()?,
             _lock: lock,
             row: found.row,

@@ -21,6 +21,9 @@
 //!   never a reason not to open. Refusals of the operating system (a full disk, too many open
 //!   files, a failing device, a missing permission) are never taken for damage.
 //!
+//! What a return value tells (an eviction, a quarantine, what opening mended) is logged at debug
+//! level at most: saying it, once, is the caller's.
+//!
 //! # Layout of `data_dir/queue`, mode 0700
 //!
 //! | name | content |
@@ -40,9 +43,10 @@
 //!
 //! The engine never gives space back, and its file grows torn with too much unsynced. So the
 //! queue is a row of small databases of about 4,000 records or 2 MiB, written one after the
-//! other; a drained one is renamed or deleted as a whole. At most three are open: the
-//! oldest, the newest and the one being read. When one is closed for good it is opened once
-//! more to leave a current snapshot, which turns silent loss by damage into read errors.
+//! other; a drained one is renamed or deleted as a whole. At most four are open between calls:
+//! the oldest, the newest, the one being read and the newest of the rejected; within a call one
+//! more. When one is closed for good it is opened once more to leave a current snapshot, which
+//! turns silent loss by damage into read errors.
 //!
 //! `cargo bench -p harborforge-storage` shows what that costs. On a busy 2-core machine with
 //! 400-byte records: one durable append takes 1.2 to 1.6 times a raw write + fdatasync (half of
@@ -54,6 +58,7 @@
 
 mod append;
 mod census;
+mod cursor;
 mod engine;
 mod error;
 mod files;

@@ -21,7 +21,7 @@ impl Queue {
         let Some(g) = self.row.get_mut(at) else { return Ok(()) };
         g.close();
         let (first, last, role, path) = (g.first, g.last, g.role, g.path(&self.dir));
-        tracing::error!(path = %path.display(), error = fault.text(), "a generation is broken and goes to quarantine");
+        tracing::debug!(path = %path.display(), error = fault.text(), "a generation is broken and goes to quarantine");
         self.move_to_quarantine(&path)?;
         if at < self.row.len() {
             self.row.remove(at);
@@ -38,7 +38,7 @@ impl Queue {
         let Some(g) = self.rejects.get_mut(at) else { return Ok(()) };
         g.close();
         let path = g.path(&self.dir);
-        tracing::error!(path = %path.display(), error = fault.text(), "rejected records are broken and go to quarantine");
+        tracing::debug!(path = %path.display(), error = fault.text(), "rejected records are broken and go to quarantine");
         self.move_to_quarantine(&path)?;
         if at < self.rejects.len() {
             self.rejects.remove(at);
@@ -69,26 +69,20 @@ impl Queue {
         });
     }
 
-    pub(crate) fn enforce_quarantine_bound(&mut self) {
+    pub(crate) fn enforce_quarantine_bound(&mut self) -> Result<(), Error> {
         if self.quarantined.bytes <= self.options.quarantine_max_bytes {
-            return;
+            return Ok(());
         }
         // Names begin with the first number, so they are in order of age.
         for (_, path) in files::names(&self.dir.join(QUARANTINE)).unwrap_or_default() {
             if self.quarantined.bytes <= self.options.quarantine_max_bytes {
-                return;
+                break;
             }
             let size = files::disk_usage(&path);
-            match std::fs::remove_dir_all(&path) {
-                Ok(()) => {
-                    self.quarantined.records = self.quarantined.records.saturating_sub(1);
-                    self.quarantined.bytes = self.quarantined.bytes.saturating_sub(size);
-                }
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "cannot delete from quarantine");
-                    return;
-                }
-            }
+            std::fs::remove_dir_all(&path).map_err(|e| Error::io("delete", &path, e))?;
+            self.quarantined.records = self.quarantined.records.saturating_sub(1);
+            self.quarantined.bytes = self.quarantined.bytes.saturating_sub(size);
         }
+        Ok(())
     }
 }

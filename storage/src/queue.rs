@@ -69,6 +69,8 @@ pub struct Queue {
     pub(crate) counters: Counters,
     /// What happened since the last maintenance.
     pub(crate) news: Maintenance,
+    /// Opening is over: what is found missing from now on is in no report.
+    pub(crate) reported: bool,
 }
 
 /// Generations held for a reader.
@@ -126,13 +128,13 @@ impl Queue {
     /// Stops cleanly: what is synced lazily is synced now.
     ///
     /// # Errors
-    /// What kept it from the disk. Nothing appended is lost by that.
+    /// The first thing that kept some of it from the disk; the rest is done all the same.
+    /// Nothing appended is lost by that.
     pub fn close(mut self) -> Result<(), Error> {
-        self.save_manifest_if_dirty()?;
-        if self.cursor_dirty {
-            self.cursor_file.set(self.cursor, self.success)?;
-        }
-        self.mark_file.sync()
+        let manifest = self.save_manifest_if_dirty();
+        let cursor = self.save_cursor_if_dirty();
+        let mark = self.mark_file.close();
+        manifest.and(cursor).and(mark)
     }
 
     pub(crate) fn check_given_out(&self, seq: u64) -> Result<(), Error> {

@@ -94,7 +94,10 @@ impl Queue {
             let to = self.row.get(at).map_or(run_end, |g| run_end.min(g.last));
             match self.walk(at, seq, to, &mut portion, &mut lost) {
                 Ok(Walk::Full) => break,
-                Ok(Walk::Through) => seq = to.saturating_add(1),
+                Ok(Walk::Through) => {
+                    seq = to.saturating_add(1);
+                    self.close_unused();
+                }
                 Err(fault) if fault.is_damage() => {
                     // Its numbers are settled by that, so the loop passes over them.
                     if let Err(error) = self.quarantine(at, &fault) {
@@ -166,7 +169,7 @@ impl Queue {
                     portion.push(record.to_record(), record.payload.len());
                 }
                 Err(malformed) => {
-                    tracing::warn!(seq, error = %malformed, "a record is damaged");
+                    tracing::debug!(seq, error = %malformed, "a record is damaged");
                     lost.push((seq, seq));
                 }
             }
@@ -222,7 +225,7 @@ impl Queue {
                     })
                 });
             match visited {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(fault) if fault.is_damage() => {
                     tracing::warn!(path = %path.display(), error = fault.text(), "delivered records cannot be read");
                 }
@@ -231,8 +234,8 @@ impl Queue {
                 }
                 Err(_) => break,
             }
+            self.close_unused();
         }
-        self.close_unused();
         Ok(portion.items)
     }
 
@@ -276,7 +279,7 @@ impl Queue {
                     })
                 });
             match visited {
-                Ok(()) => found.append(&mut portion.items),
+                Ok(_) => found.append(&mut portion.items),
                 Err(fault) if fault.is_damage() => {
                     tracing::warn!(path = %path.display(), error = fault.text(), "rejected records cannot be read");
                 }

@@ -6,20 +6,23 @@
 //! `*.deleted`, half-written snapshots).
 //!
 //! The next number is above everything any file speaks of: records found, mark, cursor,
-//! manifest. Numbers between that have no record are gaps.
+//! manifest; and, if the newest generation cannot be read, above everything that may have been
+//! in it (`marks.rs`). Numbers between that have no record are gaps.
 
 use std::path::Path;
 
 use uuid::Uuid;
 
 use crate::census::find_generations;
+use crate::cursor;
 use crate::engine::Visit;
 use crate::error::Error;
 use crate::files;
 use crate::gaps::Gaps;
+use crate::generation::Name;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
-use crate::marks::{CursorFile, MarkFile};
+use crate::marks::{Condition, CursorFile, MarkFile};
 use crate::mend::Repairs;
 use crate::queue::{Queue, manifest_path};
 use crate::ranges::RangeSet;
@@ -42,12 +45,16 @@ impl Queue {
         let dir = dir.join(QUEUE_DIR);
         files::ensure_private_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
         let lock = Lock::take(&dir.join("LOCK"))?;
-        dir.parent().map_or(Ok(()), files::sync_dir).map_err(|e| Error::io("sync", &dir, e))?;
-        manifest::check_format(&dir.join("FORMAT"), true)?;
+        let format = dir.join("FORMAT");
+        // Written only after this, so it tells that the way here is on disk.
+        if !format.try_exists().map_err(|e| Error::io("look at", &format, e))? {
+            files::sync_way_to(&dir).map_err(|e| Error::io("sync the way to", &dir, e))?;
+        }
+        manifest::check_format(&format, true)?;
 
         let mut report = OpenReport::default();
-        let (mark_file, mark_damaged) = MarkFile::open(&dir.join("mark"))?;
-        let (cursor_file, cursor, cursor_damaged) = CursorFile::open(&dir.join("cursor"))?;
+        let mark_file = MarkFile::open(&dir.join("mark"))?;
+        let (cursor_file, stored, cursor_found) = CursorFile::open(&dir.join("cursor"))?;
         let manifest_path = manifest_path(&dir);
         let (manifest, manifest_damaged) = match Manifest::read(&manifest_path)? {
             manifest::Found::Manifest(manifest) => (manifest, false),
@@ -60,11 +67,19 @@ impl Queue {
                 (Manifest::default(), true)
             }
         };
+        let found = find_generations(&dir, &manifest.generations)?;
+        let cursor_lost =
+            cursor::is_lost(cursor_found, mark_file.value(), manifest.next_seq, &found.row);
+        // It is written before the first generation is made.
+        let mark_lost = match mark_file.condition() {
+            Condition::Good => false,
+            Condition::Blank => !found.row.is_empty() || manifest.next_seq > 1,
+            Condition::Damaged => true,
+        };
         let damaged =
-            [(mark_damaged, "mark"), (cursor_damaged, "cursor"), (manifest_damaged, "manifest")];
+            [(mark_lost, "mark"), (cursor_lost, "cursor"), (manifest_damaged, "manifest")];
         report.rebuilt = damaged.iter().filter(|d| d.0).map(|d| dir.join(d.1)).collect();
 
-        let found = find_generations(&dir, &manifest.generations)?;
         let mut queue = Self {
             epoch: Uuid::new_v4(),
             now,
@@ -72,8 +87,8 @@ impl Queue {
             rejects: found.rejects,
             next_seq: 1,
             next_id: manifest.next_id.max(found.next_id),
-            cursor: cursor.cursor,
-            success: cursor.success,
+            cursor: stored.cursor,
+            success: stored.success,
             last_success: None,
             settled: RangeSet::default(),
             gaps: Gaps::from_stored(manifest.gaps),
@@ -82,7 +97,8 @@ impl Queue {
             mark_synced_at: now,
             cursor_file,
             manifest_dirty: manifest_damaged,
-            cursor_dirty: cursor_damaged,
+            // A new queue's cursor is written too: see `cursor.rs`.
+            cursor_dirty: cursor_found != Condition::Good,
             pins: Vec::new(),
             next_pin: 0,
             reading: None,
@@ -90,24 +106,30 @@ impl Queue {
             quarantined: Tally::default(),
             counters: Counters::default(),
             news: Maintenance::default(),
+            reported: false,
             dir,
             options,
             _lock: lock,
         };
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
-        queue.settle_what_is_known(manifest.next_seq, cursor_damaged, &mut report)?;
+        queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();
         queue.close_unused();
-        if let Err(error) = queue.save_manifest_if_dirty() {
+        let mut saved = queue.save_manifest_if_dirty().and_then(|()| queue.save_cursor_if_dirty());
+        if mark_lost {
+            saved = saved.and_then(|()| queue.mark_file.raise(queue.next_seq.saturating_sub(1)));
+        }
+        if let Err(error) = saved {
             // A full disk must not keep what is there from being delivered.
             tracing::warn!(%error, "opened, but what was found out is not on disk yet");
         }
         let path = queue.dir.clone();
         report.quarantined = std::mem::take(&mut queue.news.quarantined);
+        queue.reported = true;
         if !report.is_clean() {
-            tracing::warn!(path = %path.display(), ?report, "the queue was mended");
+            tracing::debug!(path = %path.display(), ?report, "the queue was mended");
         }
         Ok((queue, report))
     }
@@ -116,7 +138,7 @@ impl Queue {
     fn settle_what_is_known(
         &mut self,
         floor: u64,
-        cursor_damaged: bool,
+        cursor_lost: bool,
         report: &mut OpenReport,
     ) -> Result<(), Error> {
         let found = self.row.iter().map(|g| g.last).max().unwrap_or(0);
@@ -128,12 +150,10 @@ impl Queue {
             .max(floor.saturating_sub(1));
         self.next_seq = last.saturating_add(1);
         self.handed_out = last;
-        if cursor_damaged {
-            // What was delivered as a whole stays delivered; the rest is delivered once more.
-            let sent = self.row.iter().filter(|g| g.role == Role::Sent).map(|g| g.last).max();
-            let head = self.row.iter().find(|g| g.role == Role::Pending).map(|g| g.first);
-            let before_head = head.map_or(last, |first| first.saturating_sub(1));
-            self.cursor = sent.unwrap_or(0).max(before_head);
+        if cursor_lost {
+            let names = self.news.quarantined.iter().filter_map(|path| path.file_name()?.to_str());
+            let set_aside = names.filter_map(Name::parse).filter(|n| n.role == Role::Pending);
+            self.cursor = cursor::derive(&self.row, last, set_aside.map(|n| n.first).min());
         }
         let low =
             self.row.iter().find(|g| g.role == Role::Pending).map_or(self.cursor, |g| g.first);
@@ -185,11 +205,12 @@ impl Queue {
                         Visit::Continue
                     })
                 });
+            g.close_unless_appendable();
             for seq in numbers {
                 self.settled.insert(seq, seq);
             }
             match visited {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
                 Err(fault) => return Err(Error::engine("read from", &path, fault)),
             }
@@ -226,9 +247,15 @@ impl Queue {
             let low = self.row.iter().find(|g| g.last > cursor).map_or(cursor, |g| g.first);
             self.settle_bytes(low, cursor);
         }
-        let ahead: Vec<_> = self.settled.within(cursor.saturating_add(1), last).collect();
-        for (from, to) in ahead {
-            self.settle_bytes(from, to);
+        // By generation, so that each is opened once and closed before the next.
+        for at in 0..self.row.len() {
+            let Some((first, end)) = self.row.get(at).map(|g| (g.first, g.last)) else { break };
+            let (low, high) = (first.max(cursor.saturating_add(1)), end.min(last));
+            let ahead: Vec<_> = self.settled.within(low, high).collect();
+            for (from, to) in ahead {
+                self.settle_bytes(from, to);
+            }
+            self.close_unused();
         }
         self.refresh_oldest();
         for g in self.row.iter_mut().chain(&mut self.rejects) {

@@ -41,14 +41,18 @@ impl Queue {
             }
         };
         note(self.save_manifest_if_dirty());
+        if self.settled.contains(self.cursor.saturating_add(1)) {
+            // A gap at the head that could not be saved when it was found.
+            self.advance();
+        }
         note(self.save_cursor_if_dirty());
         note(self.make_room(0));
         self.rotate(now);
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
-        self.enforce_sent_bounds(now);
+        note(self.enforce_sent_bounds(now));
         self.enforce_rejected_bound();
-        self.enforce_quarantine_bound();
+        note(self.enforce_quarantine_bound());
         note(self.sync_mark(now));
         note(self.save_manifest_if_dirty());
         self.close_unused();
@@ -58,7 +62,7 @@ impl Queue {
         }
     }
 
-    fn save_cursor_if_dirty(&mut self) -> Result<(), Error> {
+    pub(crate) fn save_cursor_if_dirty(&mut self) -> Result<(), Error> {
         if self.cursor_dirty {
             self.cursor_file.set(self.cursor, self.success)?;
             self.cursor_dirty = false;
@@ -88,6 +92,7 @@ impl Queue {
             if self.row.last().is_some_and(|g| g.id == id) {
                 self.retire_active();
             }
+            let given_up = self.counters.given_up;
             // What was handed out may have arrived; what was not has not.
             let now = self.now;
             let known = to.min(self.handed_out);
@@ -98,10 +103,19 @@ impl Queue {
             if fresh <= to {
                 self.give_up(fresh..=to, GapReason::QueueFull, false, now)?;
             }
-            tracing::warn!(from, to, bound, "the queue is full: the oldest records were given up");
-            self.news.evicted.push(from..=to);
+            if self.counters.given_up > given_up {
+                tracing::debug!(from, to, bound, "the queue is full: the oldest are given up");
+                match self.news.evicted.last_mut() {
+                    // Rounds may fail for long; the list does not grow by that.
+                    Some(before) if before.end().checked_add(1) == Some(from) => {
+                        *before = *before.start()..=to;
+                    }
+                    Some(_) | None => self.news.evicted.push(from..=to),
+                }
+            }
             if self.cursor < to {
-                // Not passed over, which cannot be; better over the bound than for ever here.
+                // Not passed over: a gap before it is not on disk. Better over the bound than
+                // for ever here.
                 break;
             }
         }
@@ -145,27 +159,42 @@ impl Queue {
         let cache = self.options.cache_bytes;
         let mut sealed = 0;
         let mut broken = Vec::new();
+        let cursor = self.cursor;
+        let mut head_passed = false;
         for (at, g) in self.row.iter_mut().enumerate() {
+            let is_head = !head_passed && g.last > cursor;
+            head_passed |= is_head;
             if g.sealed || g.appendable {
                 continue;
             }
             match seal(g, &self.dir, cache) {
-                Ok(()) => sealed += 1,
+                Ok(()) => {
+                    sealed += 1;
+                    // There may be any number of them.
+                    if !is_head {
+                        g.close();
+                    }
+                }
                 Err(fault) if fault.is_damage() => broken.push((at, fault)),
                 Err(fault) => return Err(Error::engine("seal", &g.path(&self.dir), fault)),
             }
         }
-        for g in &mut self.rejects {
+        let mut broken_rejects = Vec::new();
+        for (at, g) in self.rejects.iter_mut().enumerate() {
             if g.sealed || g.appendable {
                 continue;
             }
             match seal(g, &self.dir, cache) {
-                Ok(()) => sealed += 1,
-                Err(fault) => {
-                    let path = g.path(&self.dir);
-                    tracing::warn!(path = %path.display(), error = fault.text(), "cannot seal rejected records");
+                Ok(()) => {
+                    sealed += 1;
+                    g.close();
                 }
+                Err(fault) if fault.is_damage() => broken_rejects.push((at, fault)),
+                Err(fault) => return Err(Error::engine("seal", &g.path(&self.dir), fault)),
             }
+        }
+        for (at, fault) in broken_rejects.into_iter().rev() {
+            self.quarantine_rejected(at, &fault)?;
         }
         for (at, fault) in broken.into_iter().rev() {
             self.quarantine(at, &fault)?;
@@ -219,7 +248,7 @@ impl Queue {
                 Ok(()) => self.news.sealed = self.news.sealed.saturating_add(1),
                 // Everything in it is delivered; it is kept as it is.
                 Err(fault) if fault.is_damage() => {
-                    tracing::warn!(path = %old.display(), error = fault.text(), "a drained generation is damaged");
+                    tracing::debug!(path = %old.display(), error = fault.text(), "a drained generation is damaged");
                 }
                 Err(fault) => return Err(Error::engine("seal", &old, fault)),
             }
@@ -280,24 +309,23 @@ impl Queue {
         }
     }
 
-    fn enforce_sent_bounds(&mut self, now: Stamp) {
+    fn enforce_sent_bounds(&mut self, now: Stamp) -> Result<(), Error> {
         loop {
             let total = self
                 .row
                 .iter()
                 .filter(|g| g.role == Role::Sent)
                 .fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
-            let Some(at) = self.row.iter().position(|g| g.role == Role::Sent) else { return };
-            let Some(oldest) = self.row.get(at) else { return };
+            let Some(at) = self.row.iter().position(|g| g.role == Role::Sent) else {
+                return Ok(());
+            };
+            let Some(oldest) = self.row.get(at) else { return Ok(()) };
             let age = oldest.sent_at.map_or(self.options.retain_sent, |sent| sent.age_at(&now));
             let due = age >= self.options.retain_sent || total > self.options.retain_sent_max_bytes;
             if !due || self.is_pinned(oldest) {
-                return;
+                return Ok(());
             }
-            if let Err(error) = self.remove_from_row(at) {
-                tracing::warn!(%error, "delivered records are kept longer than asked for");
-                return;
-            }
+            self.remove_from_row(at)?;
         }
     }
 

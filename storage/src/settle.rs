@@ -103,6 +103,12 @@ impl Queue {
             // As with an append: the next try goes to a fresh generation. If this copy did
             // reach the disk the record counts as rejected after a restart, which is right.
             active.appendable = false;
+            // Without a record it would only be one more empty directory for each try.
+            if active.records == 0
+                && let Some(empty) = self.rejects.pop()
+            {
+                self.delete_directory(empty);
+            }
             return Err(Error::engine("keep a rejected record in", &path, fault));
         }
         active.count(record.seq, record.payload.len(), record.stamp);
@@ -164,7 +170,8 @@ impl Queue {
             if g.role != Role::Pending || g.first > to || g.last < from {
                 continue;
             }
-            if self.cursor >= g.last {
+            if self.cursor >= g.last || (from <= g.first && to >= g.last) {
+                // Nothing of it is left; it need not be opened to find that out.
                 g.live_bytes = 0;
             } else {
                 g.settle_bytes(from, to, &self.dir, self.options.cache_bytes);
@@ -194,7 +201,9 @@ impl Queue {
                 }
                 let run = to.saturating_sub(from).saturating_add(1);
                 self.counters.corrupt = self.counters.corrupt.saturating_add(run);
-                tracing::error!(from, to, "records cannot be read back and are listed as a gap");
+                if self.reported {
+                    tracing::error!(from, to, "records cannot be read back, listed as a gap");
+                }
                 self.settle_bytes(from, to);
                 self.settled.insert(from, to);
             }
@@ -202,21 +211,32 @@ impl Queue {
         self.manifest_dirty = true;
         // If this fails the same numbers are found again at the next opening; until it works
         // the cursor does not pass them.
-        match self.save_manifest_if_dirty() {
-            Ok(()) => self.advance(),
-            Err(error) => tracing::warn!(%error, "the gap is not on disk yet"),
+        if self.gaps_are_saved() {
+            self.advance();
         }
     }
 
-    /// Moves the cursor over settled numbers at the head.
+    fn gaps_are_saved(&mut self) -> bool {
+        let saved = self.save_manifest_if_dirty();
+        if let Err(error) = &saved {
+            tracing::debug!(%error, "a gap is not on disk yet");
+        }
+        saved.is_ok()
+    }
+
+    /// Moves the cursor over settled numbers at the head, as soon as the gaps among them are on
+    /// disk; until then maintenance tries again.
     pub(crate) fn advance(&mut self) {
-        if let Some(end) = self.settled.end_of_run(self.cursor.saturating_add(1)) {
+        let end = self.settled.end_of_run(self.cursor.saturating_add(1));
+        if let Some(end) = end
+            && self.gaps_are_saved()
+        {
             self.cursor = end;
             // It can be derived again, so a failure only waits for the next round.
             self.cursor_dirty = match self.cursor_file.set(self.cursor, self.success) {
                 Ok(()) => false,
                 Err(error) => {
-                    tracing::warn!(%error, "the cursor is not on disk yet");
+                    tracing::debug!(%error, "the cursor is not on disk yet");
                     true
                 }
             };

@@ -14,7 +14,8 @@ pub struct Stamp {
     pub wall_ms: u64,
     /// Milliseconds since boot, suspend included. It only grows within one boot.
     pub boot_ms: u64,
-    /// Tells boots apart: `boot_ms` of two stamps compare only if this is equal.
+    /// Tells boots apart: `boot_ms` of two stamps compare only if this is equal. All zero means
+    /// unknown, which is equal to nothing.
     pub boot_id: [u8; 16],
 }
 
@@ -22,11 +23,9 @@ impl Stamp {
     /// How long ago `self` was at `now`: by the time since boot within one boot, else by the
     /// wall clock; zero if that ran backwards.
     pub fn age_at(&self, now: &Self) -> Duration {
-        let (then, now) = if self.boot_id == now.boot_id {
-            (self.boot_ms, now.boot_ms)
-        } else {
-            (self.wall_ms, now.wall_ms)
-        };
+        let same_boot = self.boot_id == now.boot_id && self.boot_id != [0; 16];
+        let (then, now) =
+            if same_boot { (self.boot_ms, now.boot_ms) } else { (self.wall_ms, now.wall_ms) };
         Duration::from_millis(now.saturating_sub(then))
     }
 }
@@ -303,5 +302,12 @@ mod tests {
         assert_eq!(then.age_at(&now), Duration::from_secs(60));
         let other_boot = Stamp { boot_id: [2; 16], ..now };
         assert_eq!(then.age_at(&other_boot), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_unknown_boot_compares_with_nothing() {
+        let then = Stamp { wall_ms: 1_000, boot_ms: 500_000, boot_id: [0; 16] };
+        let now = Stamp { wall_ms: 61_000, boot_ms: 9_000, boot_id: [0; 16] };
+        assert_eq!(then.age_at(&now), Duration::from_secs(60));
     }
 }

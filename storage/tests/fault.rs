@@ -133,6 +133,75 @@ fn a_lost_file_is_told() {
     }
 }
 
+/// A queue of which most was delivered and deleted, and some is kept as sent.
+fn delivered(dir: &Path, keep: u64) -> Options {
+    let keeping = Options { retain_sent: std::time::Duration::from_secs(keep), ..small() };
+    let mut queue = open(dir, &keeping);
+    append(&mut queue, 200, 100);
+    queue.acknowledge(150, confirm(1)).unwrap();
+    queue.maintain(stamp(1)).unwrap();
+    queue.close().unwrap();
+    keeping
+}
+
+#[test]
+fn a_lost_cursor_makes_no_gap_of_what_was_delivered() {
+    for keep in [0, 1000] {
+        for lost in ["missing", "empty", "torn"] {
+            let dir = tempfile::tempdir().unwrap();
+            let keeping = delivered(dir.path(), keep);
+            let cursor = dir.path().join("queue/cursor");
+            match lost {
+                "missing" => fs::remove_file(&cursor).unwrap(),
+                "empty" => fs::write(&cursor, b"").unwrap(),
+                _ => fs::write(&cursor, [7; 8192]).unwrap(),
+            }
+            let mut inspector = Inspector::open(dir.path()).unwrap();
+            assert_eq!(inspector.cursor(), 120, "{lost}");
+            let shown: Vec<_> =
+                inspector.records(&[Set::Pending], 0..=u64::MAX).map(|e| e.unwrap()).collect();
+            assert_eq!(shown.first().unwrap().record.seq, 121, "{lost}");
+            let paths: Vec<_> = inspector.problems().iter().map(|p| p.path.clone()).collect();
+            assert_eq!(paths, std::slice::from_ref(&cursor), "{lost}");
+            drop(inspector);
+
+            let (mut queue, report) = Queue::open(dir.path(), keeping.clone(), stamp(2)).unwrap();
+            assert_eq!(report.rebuilt, std::slice::from_ref(&cursor), "{lost}");
+            assert_eq!((queue.gaps().len(), report.missing.len()), (0, 0), "{lost}");
+            // The head in part once more, nothing before it.
+            assert_eq!(numbers(&mut queue, Set::Pending), (121..=200).collect::<Vec<_>>());
+            drop(queue);
+            let (_, report) = Queue::open(dir.path(), keeping, stamp(3)).unwrap();
+            assert!(report.is_clean(), "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_cursor_hides_no_broken_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), &small());
+    append(&mut queue, 100, 100);
+    drop(queue);
+    fs::remove_file(dir.path().join("queue/cursor")).unwrap();
+    fs::remove_file(generations(dir.path(), "pending")[0].join("db")).unwrap();
+    let (queue, report) = Queue::open(dir.path(), small(), stamp(2)).unwrap();
+    assert_eq!(report.missing, [1..=40]);
+    assert_eq!((queue.gaps()[0].from, queue.gaps()[0].to), (1, 40));
+}
+
+#[test]
+fn a_queue_never_acknowledged_has_lost_no_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), &small());
+    append(&mut queue, 3, 100);
+    drop(queue);
+    let inspector = Inspector::open(dir.path()).unwrap();
+    assert_eq!((inspector.cursor(), inspector.problems().len()), (0, 0));
+    drop(inspector);
+    assert!(Queue::open(dir.path(), small(), stamp(2)).unwrap().1.is_clean());
+}
+
 #[test]
 fn damaged_settings_and_half_snapshots_cost_nothing() {
     let dir = tempfile::tempdir().unwrap();

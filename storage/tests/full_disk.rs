@@ -113,3 +113,28 @@ fn a_full_disk_loses_nothing_and_is_recovered_from() {
     queue.maintain(stamp(10_000)).unwrap();
     assert_eq!(queue.stats().pending, Tally::default());
 }
+
+#[test]
+fn a_rejection_that_fails_leaves_no_directory_behind() {
+    let Some(disk) = SmallDisk::mount("3m") else {
+        eprintln!("SKIPPED: a file system of its own needs root");
+        return;
+    };
+    let mut queue = open(&disk.path, &options());
+    append(&mut queue, 1, 60_000);
+    append(&mut queue, 20, 40_000);
+    // Room for an empty generation, not for the record.
+    let filler = disk.path.join("filler");
+    fill(&filler);
+    let size = fs::metadata(&filler).unwrap().len();
+    fs::File::options().write(true).open(&filler).unwrap().set_len(size - 40_960).unwrap();
+    for _ in 0..3 {
+        assert!(queue.reject(1, "no", stamp(1)).is_err());
+        assert_eq!(generations(&disk.path, "rejected").len(), 0);
+    }
+    assert_eq!(queue.stats().rejected.records, 0);
+    fs::remove_file(&filler).unwrap();
+    queue.reject(1, "no", stamp(1)).unwrap();
+    assert_eq!(numbers(&mut queue, Set::Rejected), [1]);
+    assert_eq!(numbers(&mut queue, Set::Pending), (2..=21).collect::<Vec<_>>());
+}

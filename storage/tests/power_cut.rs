@@ -47,7 +47,10 @@ fn what_was_reported_survives_a_power_cut() {
             );
             return;
         };
-        let (mut child, mut lines) = worker::start(&disk.path, cut);
+        // Several levels that were just made and not synced.
+        let deep = Path::new("some/levels/data");
+        fs::create_dir_all(disk.path.join(deep)).unwrap();
+        let (mut child, mut lines) = worker::start(&disk.path.join(deep), cut);
         let mut reports = Vec::new();
         let wanted = 20 + Random(cut).below(200);
         while (reports.len() as u64) < wanted {
@@ -63,7 +66,8 @@ fn what_was_reported_survives_a_power_cut() {
         drop(disk);
 
         let copied = Mounted::mount(&copy, &root.path().join("copied")).unwrap();
-        let (mut queue, report) = Queue::open(&copied.path, small(), stamp(cut)).unwrap();
+        let (mut queue, report) =
+            Queue::open(&copied.path.join(deep), small(), stamp(cut)).unwrap();
         assert_eq!(report.missing, [], "cut {cut}: {report:?}");
         let numbers_of = |what: &str| {
             let chosen = reports.iter().filter(move |report| report.0 == what);

@@ -25,7 +25,7 @@ fn open_databases(dir: &Path) -> usize {
 }
 
 #[test]
-fn at_most_three_databases_are_open() {
+fn few_databases_are_open() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = open(dir.path(), &small());
     for round in 0..20 {

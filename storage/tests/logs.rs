@@ -1,0 +1,81 @@
+//! What is told by a return value is not logged as well.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may panic")]
+
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use harborforge_storage::*;
+use support::*;
+use tracing::span::{Attributes, Id, Record as Values};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Counts lines an operator would see.
+struct Counter(Arc<AtomicUsize>);
+
+impl Subscriber for Counter {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Values<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+fn lines(run: impl FnOnce()) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    tracing::subscriber::with_default(Counter(Arc::clone(&count)), run);
+    count.load(Ordering::Relaxed)
+}
+
+#[test]
+fn evictions_and_repairs_are_told_once_by_what_is_returned() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounded = Options { generation_max_records: 10, queue_max_bytes: 8000, ..options() };
+    let seen = lines(|| {
+        let mut queue = open(dir.path(), &bounded);
+        for _ in 0..300 {
+            append(&mut queue, 1, 100);
+        }
+        // One run, however many generations went.
+        assert_eq!(queue.maintain(stamp(1)).unwrap().evicted.len(), 1);
+        queue.close().unwrap();
+        fs::remove_file(generations(dir.path(), "pending")[0].join("db")).unwrap();
+        fs::write(dir.path().join("queue/cursor"), [7; 8192]).unwrap();
+        let (queue, report) = Queue::open(dir.path(), bounded.clone(), stamp(2)).unwrap();
+        assert_eq!((report.quarantined.len(), report.rebuilt.len()), (1, 1));
+        assert_eq!(report.missing.len(), 1);
+        drop(queue);
+    });
+    assert_eq!(seen, 0);
+}
+
+#[test]
+fn what_is_found_missing_later_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = Options { generation_max_records: 10, ..options() };
+    let mut queue = open(dir.path(), &small);
+    append(&mut queue, 35, 100);
+    queue.maintain(stamp(1)).unwrap();
+    queue.close().unwrap();
+    let seen = lines(|| {
+        let mut queue = open(dir.path(), &small);
+        fs::remove_file(generations(dir.path(), "pending")[1].join("db")).unwrap();
+        for _ in 0..3 {
+            assert_eq!(numbers(&mut queue, Set::Pending).len(), 25);
+        }
+    });
+    assert_eq!(seen, 1);
+}
