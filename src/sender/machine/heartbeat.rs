@@ -137,7 +137,7 @@ impl Heartbeat {
         }
     }
 
-    /// A key document came, or did not; false when this was not waited for here.
+    /// A key document came, or did not; false when it is not what is waited for here.
     pub(super) fn key(
         &mut self,
         now: Now,
@@ -151,7 +151,8 @@ impl Heartbeat {
         }
         self.under_way = None;
         if std::mem::take(&mut self.outdated) {
-            // A document of the Monitor before the change is of no use to the new one.
+            // A document of the Monitor before the change is of no use to the new one, nor is
+            // what it says of its capabilities.
             self.key_fetched = None;
         } else {
             match result {
