@@ -144,7 +144,10 @@ impl Machine {
                 self.websocket.handshake(now, link, result, seed, &mut out);
             }
             Event::TokenSaved { link, saved } => {
-                self.shared.token |= saved;
+                if saved {
+                    self.shared.token = true;
+                    self.heartbeat.new_token();
+                }
                 self.websocket.token_saved(now, link, saved, seed, &mut out);
             }
             Event::Link { link, event } => {

@@ -34,8 +34,9 @@ pub(super) struct Heartbeat {
     key_suspect: bool,
     key_fetched: Option<Duration>,
     batch_limit: usize,
-    /// The resume token was refused: the challenge is tried, once.
-    challenge_next: bool,
+    /// The resume token was refused: the challenge is tried, and stays in use until it is refused
+    /// too or there is another token. Else each sample of a backlog would be refused first.
+    with_challenge: bool,
 }
 
 impl Heartbeat {
@@ -48,7 +49,7 @@ impl Heartbeat {
             key_suspect: false,
             key_fetched: None,
             batch_limit: BATCH_RECORDS,
-            challenge_next: false,
+            with_challenge: false,
         }
     }
 
@@ -70,7 +71,7 @@ impl Heartbeat {
     pub(super) fn start_over(&mut self, now: Now) {
         self.backoff.reset();
         self.not_before = now.mono;
-        self.challenge_next = false;
+        self.with_challenge = false;
         self.outdated = self.under_way.is_some();
     }
 
@@ -79,6 +80,11 @@ impl Heartbeat {
         self.key_suspect = false;
         self.key_fetched = None;
         self.batch_limit = BATCH_RECORDS;
+    /// There is another token: it has not been refused.
+    pub(super) fn new_token(&mut self) {
+        self.with_challenge = false;
+    }
+
     }
 
     /// Starts what is due, or tells when it will be; `None`: nothing to do until something
@@ -101,7 +107,7 @@ impl Heartbeat {
             self.under_way = Some((attempt, UnderWay::Key));
             out.push(Command::FetchKey { attempt });
         } else {
-            let proof = shared.proof(self.challenge_next);
+            let proof = shared.proof(self.with_challenge);
             let probe = shared.refusals.probing();
             self.under_way = Some((attempt, UnderWay::Post { probe, proof }));
             out.push(Command::Post { attempt, selection: self.selection(shared), proof });
@@ -195,7 +201,6 @@ impl Heartbeat {
         };
         match outcome {
             Outcome::Delivered => {
-                self.challenge_next = false;
                 // A probe overtakes the samples before it: only when there are none is it the
                 // cursor's.
                 if !probe || first == shared.queue.head {
@@ -204,7 +209,6 @@ impl Heartbeat {
                 self.accepted(shared, out);
             }
             Outcome::Progress { acked, rejected } => {
-                self.challenge_next = false;
                 self.progress(now, shared, &sent, acked.min(last), rejected, seed, out);
             }
             Outcome::Unacceptable(_)
@@ -224,8 +228,7 @@ impl Heartbeat {
             }
             Outcome::NotAccepted(reason) => {
                 self.key_suspect = true;
-                // A refused token is kept, but the challenge is tried, once.
-                self.challenge_next = proof == Proof::Token;
+                self.with_challenge = proof == Proof::Token;
                 self.failed(now, Failure { kind: FailureKind::NotAccepted, reason }, seed, out);
             }
             Outcome::Wait(None, reason) => {
