@@ -200,6 +200,14 @@ impl Machine {
             self.websocket.start_over(now, out);
         }
         self.shared.settings = settings;
+        if settings.transports != Transports::Both {
+            // Heartbeats stand in for nothing any more: they are all there is, or not wanted.
+            self.fallback = None;
+        }
+        if let Some(fallback) = &mut self.fallback {
+            // A shorter pause holds for the one that is under way.
+            fallback.next = fallback.next.min(now.mono + settings.fallback_interval);
+        }
     }
 
     fn start_over(&mut self, now: Now, out: &mut Vec<Command>) {
