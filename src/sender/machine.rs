@@ -186,6 +186,7 @@ impl Machine {
         let ours = self.heartbeat.key(now, attempt, result, seed, out)
             || self.websocket.key(now, &self.shared, attempt, result, seed, out);
         if let (true, Ok(news)) = (ours, result) {
+            self.shared.refusals.key_read();
             let known = self.shared.capabilities.replace(news.capabilities);
             if news.changed || known.is_some_and(|known| known != news.capabilities) {
                 self.websocket.key_changed(now);
@@ -199,7 +200,6 @@ impl Machine {
         if settings.transports == Transports::Http {
             self.websocket.start_over(now, out);
         }
-        self.shared.settings = settings;
         if settings.transports != Transports::Both {
             // Heartbeats stand in for nothing any more: they are all there is, or not wanted.
             self.fallback = None;
@@ -208,6 +208,7 @@ impl Machine {
             // A shorter pause holds for the one that is under way.
             fallback.next = fallback.next.min(now.mono + settings.fallback_interval);
         }
+        self.shared.settings = settings;
     }
 
     fn start_over(&mut self, now: Now, out: &mut Vec<Command>) {

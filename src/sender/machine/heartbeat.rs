@@ -19,7 +19,12 @@ use crate::sender::classify::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnderWay {
     Key,
-    Post { probe: bool, proof: Proof },
+    /// `old_key`: its proof may be made with a key the Monitor has changed since.
+    Post {
+        probe: bool,
+        proof: Proof,
+        old_key: bool,
+    },
 }
 
 /// The heartbeat's state.
@@ -75,16 +80,16 @@ impl Heartbeat {
         self.outdated = self.under_way.is_some();
     }
 
-    /// Another Monitor: its key is not known.
-    pub(super) fn forget_key(&mut self) {
-        self.key_suspect = false;
-        self.key_fetched = None;
-        self.batch_limit = BATCH_RECORDS;
     /// There is another token: it has not been refused.
     pub(super) fn new_token(&mut self) {
         self.with_challenge = false;
     }
 
+    /// Another Monitor: its key is not known.
+    pub(super) fn forget_key(&mut self) {
+        self.key_suspect = false;
+        self.key_fetched = None;
+        self.batch_limit = BATCH_RECORDS;
     }
 
     /// Starts what is due, or tells when it will be; `None`: nothing to do until something
@@ -109,7 +114,8 @@ impl Heartbeat {
         } else {
             let proof = shared.proof(self.with_challenge);
             let probe = shared.refusals.probing();
-            self.under_way = Some((attempt, UnderWay::Post { probe, proof }));
+            let old_key = shared.settings.proved && shared.refusals.key_may_be_old();
+            self.under_way = Some((attempt, UnderWay::Post { probe, proof, old_key }));
             out.push(Command::Post { attempt, selection: self.selection(shared), proof });
         }
         None
@@ -160,11 +166,11 @@ impl Heartbeat {
             // A document of the Monitor before the change is of no use to the new one, nor is
             // what it says of its capabilities.
             self.key_fetched = None;
-        } else {
-            match result {
-                Ok(_) => self.key_suspect = false,
-                Err(failure) => self.failed(now, failure.clone(), seed, out),
-            }
+            return false;
+        }
+        match result {
+            Ok(_) => self.key_suspect = false,
+            Err(failure) => self.failed(now, failure.clone(), seed, out),
         }
         true
     }
@@ -179,7 +185,9 @@ impl Heartbeat {
         seed: u64,
         out: &mut Vec<Command>,
     ) {
-        let Some((current, UnderWay::Post { probe, proof })) = self.under_way else { return };
+        let Some((current, UnderWay::Post { probe, proof, old_key })) = self.under_way else {
+            return;
+        };
         if current != attempt {
             return;
         }
@@ -223,7 +231,7 @@ impl Heartbeat {
                     let records = self.batch_limit;
                     out.push(Command::Report(Report::BatchHalved { records }));
                 } else {
-                    self.refused(now, shared, first, reason, seed, out);
+                    self.refused(now, shared, (first, old_key), reason, seed, out);
                 }
             }
             Outcome::NotAccepted(reason) => {
@@ -296,12 +304,12 @@ impl Heartbeat {
         &mut self,
         now: Now,
         shared: &mut Shared,
-        seq: u64,
+        (seq, old_key): (u64, bool),
         reason: String,
         seed: u64,
         out: &mut Vec<Command>,
     ) {
-        match shared.refusals.refused(seq) {
+        match shared.refusals.refused(seq, old_key) {
             Verdict::Again => {
                 let failure = Failure { kind: FailureKind::Unacceptable, reason };
                 self.failed(now, failure, seed, out);
