@@ -64,7 +64,7 @@ impl Bug {
             Self::TwoHeartbeats => &["a second heartbeat"],
             Self::BurnsChallenges => &["burnt again"],
             Self::FloodsTheWindow => &["are in flight"],
-            Self::DropsRejected => &["is acknowledged", "still waits"],
+            Self::DropsRejected => &["is acknowledged", "still waits", "none is sent"],
             Self::SkipsTheToken => &["before the token is durable"],
             Self::GivesUp => &["is not tried", "still waits", "none is sent"],
         }

@@ -451,7 +451,8 @@ impl Websocket {
         if overtook {
             // Numbers only ascend on one link, so those before the probe need another.
             self.drop_link(now, out);
-            self.not_before = now.mono + uniform(RECONNECT_SPREAD, seed);
+            let spread = RECONNECT_SPREAD.min(shared.settings.report_interval);
+            self.not_before = now.mono + uniform(spread, seed);
         }
     }
 
@@ -530,6 +531,7 @@ impl Websocket {
         if up.confirmed.is_some() && !refusal {
             self.down_since = Some(now.mono);
             let spread = RECONNECT_SPREAD.min(shared.settings.report_interval);
+            self.backoff.follow(spread);
             self.wait(now, uniform(spread, seed), failure, out);
         } else {
             self.down_since.get_or_insert(now.mono);
