@@ -39,6 +39,16 @@ impl Backoff {
         uniform(ceiling, seed)
     }
 
+    /// The wait before the next try was drawn from 0 to `spread` by another rule: the steps that
+    /// follow double from there, so that many who were spread do not crowd together again.
+    pub fn follow(&mut self, spread: Duration) {
+        while self.failures < 31
+            && BACKOFF_BASE.saturating_mul(1 << self.failures) < spread.saturating_mul(2)
+        {
+            self.failures += 1;
+        }
+    }
+
     /// A success: the next failure starts from the base again.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -95,6 +105,9 @@ mod tests {
             backoff.failed(0);
         }
         assert_eq!(seen, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        backoff.reset();
+        backoff.follow(Duration::from_secs(30));
+        assert_eq!(backoff.failures(), 6, "the next ceiling is 64 s");
         backoff.reset();
         assert!((0..2_000).all(|seed| backoff.clone().failed(seed) <= BACKOFF_BASE));
     }

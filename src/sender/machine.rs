@@ -144,7 +144,10 @@ impl Machine {
                 self.websocket.handshake(now, link, result, seed, &mut out);
             }
             Event::TokenSaved { link, saved } => {
-                self.shared.token |= saved;
+                if saved {
+                    self.shared.token = true;
+                    self.heartbeat.new_token();
+                }
                 self.websocket.token_saved(now, link, saved, seed, &mut out);
             }
             Event::Link { link, event } => {
@@ -183,6 +186,7 @@ impl Machine {
         let ours = self.heartbeat.key(now, attempt, result, seed, out)
             || self.websocket.key(now, &self.shared, attempt, result, seed, out);
         if let (true, Ok(news)) = (ours, result) {
+            self.shared.refusals.key_read();
             let known = self.shared.capabilities.replace(news.capabilities);
             if news.changed || known.is_some_and(|known| known != news.capabilities) {
                 self.websocket.key_changed(now);
@@ -195,6 +199,14 @@ impl Machine {
         self.websocket.set_cap(now, settings.backoff_cap);
         if settings.transports == Transports::Http {
             self.websocket.start_over(now, out);
+        }
+        if settings.transports != Transports::Both {
+            // Heartbeats stand in for nothing any more: they are all there is, or not wanted.
+            self.fallback = None;
+        }
+        if let Some(fallback) = &mut self.fallback {
+            // A shorter pause holds for the one that is under way.
+            fallback.next = fallback.next.min(now.mono + settings.fallback_interval);
         }
         self.shared.settings = settings;
     }

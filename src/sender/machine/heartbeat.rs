@@ -19,7 +19,12 @@ use crate::sender::classify::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnderWay {
     Key,
-    Post { probe: bool, proof: Proof },
+    /// `old_key`: its proof may be made with a key the Monitor has changed since.
+    Post {
+        probe: bool,
+        proof: Proof,
+        old_key: bool,
+    },
 }
 
 /// The heartbeat's state.
@@ -34,8 +39,9 @@ pub(super) struct Heartbeat {
     key_suspect: bool,
     key_fetched: Option<Duration>,
     batch_limit: usize,
-    /// The resume token was refused: the challenge is tried, once.
-    challenge_next: bool,
+    /// The resume token was refused: the challenge is tried, and stays in use until it is refused
+    /// too or there is another token. Else each sample of a backlog would be refused first.
+    with_challenge: bool,
 }
 
 impl Heartbeat {
@@ -48,7 +54,7 @@ impl Heartbeat {
             key_suspect: false,
             key_fetched: None,
             batch_limit: BATCH_RECORDS,
-            challenge_next: false,
+            with_challenge: false,
         }
     }
 
@@ -70,8 +76,13 @@ impl Heartbeat {
     pub(super) fn start_over(&mut self, now: Now) {
         self.backoff.reset();
         self.not_before = now.mono;
-        self.challenge_next = false;
+        self.with_challenge = false;
         self.outdated = self.under_way.is_some();
+    }
+
+    /// There is another token: it has not been refused.
+    pub(super) fn new_token(&mut self) {
+        self.with_challenge = false;
     }
 
     /// Another Monitor: its key is not known.
@@ -101,9 +112,10 @@ impl Heartbeat {
             self.under_way = Some((attempt, UnderWay::Key));
             out.push(Command::FetchKey { attempt });
         } else {
-            let proof = shared.proof(self.challenge_next);
+            let proof = shared.proof(self.with_challenge);
             let probe = shared.refusals.probing();
-            self.under_way = Some((attempt, UnderWay::Post { probe, proof }));
+            let old_key = shared.settings.proved && shared.refusals.key_may_be_old();
+            self.under_way = Some((attempt, UnderWay::Post { probe, proof, old_key }));
             out.push(Command::Post { attempt, selection: self.selection(shared), proof });
         }
         None
@@ -137,7 +149,7 @@ impl Heartbeat {
         }
     }
 
-    /// A key document came, or did not; false when this was not waited for here.
+    /// A key document came, or did not; false when it is not what is waited for here.
     pub(super) fn key(
         &mut self,
         now: Now,
@@ -151,13 +163,14 @@ impl Heartbeat {
         }
         self.under_way = None;
         if std::mem::take(&mut self.outdated) {
-            // A document of the Monitor before the change is of no use to the new one.
+            // A document of the Monitor before the change is of no use to the new one, nor is
+            // what it says of its capabilities.
             self.key_fetched = None;
-        } else {
-            match result {
-                Ok(_) => self.key_suspect = false,
-                Err(failure) => self.failed(now, failure.clone(), seed, out),
-            }
+            return false;
+        }
+        match result {
+            Ok(_) => self.key_suspect = false,
+            Err(failure) => self.failed(now, failure.clone(), seed, out),
         }
         true
     }
@@ -172,7 +185,9 @@ impl Heartbeat {
         seed: u64,
         out: &mut Vec<Command>,
     ) {
-        let Some((current, UnderWay::Post { probe, proof })) = self.under_way else { return };
+        let Some((current, UnderWay::Post { probe, proof, old_key })) = self.under_way else {
+            return;
+        };
         if current != attempt {
             return;
         }
@@ -194,7 +209,6 @@ impl Heartbeat {
         };
         match outcome {
             Outcome::Delivered => {
-                self.challenge_next = false;
                 // A probe overtakes the samples before it: only when there are none is it the
                 // cursor's.
                 if !probe || first == shared.queue.head {
@@ -203,7 +217,6 @@ impl Heartbeat {
                 self.accepted(shared, out);
             }
             Outcome::Progress { acked, rejected } => {
-                self.challenge_next = false;
                 self.progress(now, shared, &sent, acked.min(last), rejected, seed, out);
             }
             Outcome::Unacceptable(_)
@@ -218,13 +231,12 @@ impl Heartbeat {
                     let records = self.batch_limit;
                     out.push(Command::Report(Report::BatchHalved { records }));
                 } else {
-                    self.refused(now, shared, first, reason, seed, out);
+                    self.refused(now, shared, (first, old_key), reason, seed, out);
                 }
             }
             Outcome::NotAccepted(reason) => {
                 self.key_suspect = true;
-                // A refused token is kept, but the challenge is tried, once.
-                self.challenge_next = proof == Proof::Token;
+                self.with_challenge = proof == Proof::Token;
                 self.failed(now, Failure { kind: FailureKind::NotAccepted, reason }, seed, out);
             }
             Outcome::Wait(None, reason) => {
@@ -292,12 +304,12 @@ impl Heartbeat {
         &mut self,
         now: Now,
         shared: &mut Shared,
-        seq: u64,
+        (seq, old_key): (u64, bool),
         reason: String,
         seed: u64,
         out: &mut Vec<Command>,
     ) {
-        match shared.refusals.refused(seq) {
+        match shared.refusals.refused(seq, old_key) {
             Verdict::Again => {
                 let failure = Failure { kind: FailureKind::Unacceptable, reason };
                 self.failed(now, failure, seed, out);

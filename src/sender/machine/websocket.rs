@@ -57,10 +57,7 @@ enum State {
 struct Up {
     link: Attempt,
     /// Samples are being read from the queue or written to the socket.
-    sending: bool,
-    /// Everything was called back while those were not in the window yet: they are not taken up
-    /// any more, since what comes before them has to be sent again first.
-    called_back: bool,
+    sending: Option<Sending>,
     /// The lowest number that has not been handed to the socket.
     next: u64,
     /// The probe that is under way, while three refused in a row are.
@@ -68,6 +65,18 @@ struct Up {
     /// The last confirmation over this link.
     confirmed: Option<Duration>,
     keepalive: Keepalive,
+}
+
+/// Samples that were asked for.
+#[derive(Debug, Clone, Copy)]
+struct Sending {
+    /// The number the next sample was to get when they were asked for.
+    end: u64,
+    /// They are known by number, and are going to the wire.
+    told: bool,
+    /// What stands before them was called back meanwhile, so they count as called back too: a
+    /// confirmation of them would cover what was not sent again.
+    called_back: bool,
 }
 
 impl Websocket {
@@ -128,8 +137,7 @@ impl Websocket {
 
     /// The key or the capabilities are others than before: a refusal may not hold any more.
     pub(super) fn key_changed(&mut self, now: Now) {
-        if self.refusals > 0 && matches!(self.state, State::Down) {
-            self.refusals = 0;
+        if std::mem::take(&mut self.refusals) > 0 && matches!(self.state, State::Down) {
             self.not_before = now.mono;
         }
     }
@@ -176,7 +184,9 @@ impl Websocket {
     /// For the stop: true when nothing is in flight any more; what there is is closed then.
     pub(super) fn finish(&mut self, now: Now, out: &mut Vec<Command>) -> bool {
         if let State::Up(up) = &mut self.state
-            && (up.sending || self.window.unconfirmed().samples > 0)
+            && (up.sending.is_some() || self.window.unconfirmed().samples > 0)
+            // What has not been confirmed in time will not be waited for now.
+            && !self.window.expired(now.mono)
         {
             if let Some(payload) = self.window.ping_due(now.mono) {
                 out.push(Command::Ping { link: up.link, payload });
@@ -303,8 +313,7 @@ impl Websocket {
         self.window.open(if self.capabilities.ack { Mode::Ack } else { Mode::Ping });
         self.state = State::Up(Up {
             link,
-            sending: false,
-            called_back: false,
+            sending: None,
             next: 0,
             probe: None,
             confirmed: None,
@@ -356,19 +365,28 @@ impl Websocket {
         }
         match event {
             LinkEvent::Frame => {}
-            LinkEvent::Sending(_) if up.called_back => {}
             LinkEvent::Sending(items) => {
-                if let Some((last, _)) = items.last() {
-                    up.next = up.next.max(last + 1);
-                    up.probe = shared.refusals.probing().then_some(*last);
+                let called_back = up.sending.as_mut().is_some_and(|sending| {
+                    sending.told = true;
+                    sending.called_back
+                });
+                if !called_back {
+                    if let Some((last, _)) = items.last() {
+                        up.next = up.next.max(last + 1);
+                        up.probe = shared.refusals.probing().then_some(*last);
+                    }
+                    self.window.sent(now.mono, &items);
                 }
-                self.window.sent(now.mono, &items);
             }
             LinkEvent::Written { nothing } => {
-                up.sending = false;
-                // The view was older than the queue: its next change says what there is.
-                if nothing && !shared.refusals.probe_gone(shared.queue) {
-                    up.next = up.next.max(shared.queue.next);
+                // The view they were asked for by was older than the queue. What came since is
+                // not passed over: a later confirmation would cover it.
+                if let Some(sending) = up.sending.take()
+                    && nothing
+                    && !sending.called_back
+                    && !shared.refusals.probe_gone(shared.queue)
+                {
+                    up.next = up.next.max(sending.end);
                 }
             }
             LinkEvent::Ack(seq) => match self.window.acked(now.mono, seq) {
@@ -390,12 +408,13 @@ impl Websocket {
                     self.judged(now, shared, verdict, seq, reason, seed, out);
                 }
             }
-            LinkEvent::NotOk(reason) => match self.window.refused(now.mono) {
-                Refusal::Stale => {}
-                Refusal::Halved { oldest } => up.call_back(oldest),
-                Refusal::Sample(seq) => {
+            LinkEvent::NotOk(reason) => match (self.window.refused(now.mono), up.probe) {
+                (Refusal::Stale, _) => {}
+                (Refusal::Halved { oldest }, None) => up.call_back(oldest),
+                // A probe goes alone, so it is known what is refused.
+                (Refusal::Halved { oldest: seq }, Some(_)) | (Refusal::Sample(seq), _) => {
                     up.call_back(seq);
-                    let verdict = shared.refusals.refused(seq);
+                    let verdict = shared.refusals.refused(seq, false);
                     self.judged(now, shared, verdict, seq, reason, seed, out);
                 }
             },
@@ -420,7 +439,9 @@ impl Websocket {
         up.confirmed = Some(now.mono);
         self.backoff.reset();
         self.refusals = 0;
+        // Links that confirm do not die of a sample, whatever an earlier one died with.
         self.lost_with = None;
+        shared.forced = None;
         self.down_since = None;
         let overtook = up.probe.take().is_some_and(|probe| probe != shared.queue.head);
         if !overtook {
@@ -430,7 +451,8 @@ impl Websocket {
         if overtook {
             // Numbers only ascend on one link, so those before the probe need another.
             self.drop_link(now, out);
-            self.not_before = now.mono + uniform(RECONNECT_SPREAD, seed);
+            let spread = RECONNECT_SPREAD.min(shared.settings.report_interval);
+            self.not_before = now.mono + uniform(spread, seed);
         }
     }
 
@@ -509,6 +531,7 @@ impl Websocket {
         if up.confirmed.is_some() && !refusal {
             self.down_since = Some(now.mono);
             let spread = RECONNECT_SPREAD.min(shared.settings.report_interval);
+            self.backoff.follow(spread);
             self.wait(now, uniform(spread, seed), failure, out);
         } else {
             self.down_since.get_or_insert(now.mono);
@@ -529,10 +552,13 @@ impl Websocket {
 }
 
 impl Up {
-    /// Everything unconfirmed is to be sent again, from `oldest` on.
+    /// Everything from `oldest` on is to be sent again, also what was asked for and is not known
+    /// by number yet.
     fn call_back(&mut self, oldest: u64) {
         self.next = oldest;
-        self.called_back = self.sending;
+        if let Some(sending) = self.sending.as_mut().filter(|sending| !sending.told) {
+            sending.called_back = true;
+        }
     }
 
     /// Sends what may be sent, pings what has to be pinged, and tells when to look again.
@@ -545,7 +571,7 @@ impl Up {
     ) -> Duration {
         let link = self.link;
         // A heartbeat that is still under way carries the same samples: wait for its end.
-        if !self.sending && !shared.heartbeat_busy {
+        if self.sending.is_none() && !shared.heartbeat_busy {
             let room = window.room();
             let (from, records) = if !shared.refusals.probing() {
                 (self.next.max(shared.queue.head), room.samples)
@@ -555,12 +581,12 @@ impl Up {
                 (0, 0)
             };
             if records > 0 && from < shared.queue.next {
-                self.sending = true;
-                self.called_back = false;
+                let end = shared.queue.next;
+                self.sending = Some(Sending { end, told: false, called_back: false });
                 out.push(Command::Send { link, from, records, bytes: room.bytes });
             }
         }
-        let mut ping = if self.sending { None } else { window.ping_due(now.mono) };
+        let mut ping = if self.sending.is_some() { None } else { window.ping_due(now.mono) };
         if ping.is_none() && self.keepalive.ping_due(now.mono) {
             ping = Some(window.ping(now.mono));
         }
@@ -570,7 +596,7 @@ impl Up {
         }
         let look = self.keepalive.next_deadline();
         // While samples are being written, their end is an event: no need to look before.
-        let due = window.next_deadline().filter(|at| !self.sending || *at > now.mono);
+        let due = window.next_deadline().filter(|at| self.sending.is_none() || *at > now.mono);
         due.map_or(look, |at| at.min(look))
     }
 }
