@@ -186,7 +186,6 @@ impl Machine {
         let ours = self.heartbeat.key(now, attempt, result, seed, out)
             || self.websocket.key(now, &self.shared, attempt, result, seed, out);
         if let (true, Ok(news)) = (ours, result) {
-            self.shared.refusals.key_read();
             let known = self.shared.capabilities.replace(news.capabilities);
             if news.changed || known.is_some_and(|known| known != news.capabilities) {
                 self.websocket.key_changed(now);

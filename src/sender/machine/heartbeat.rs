@@ -19,12 +19,7 @@ use crate::sender::classify::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnderWay {
     Key,
-    /// `old_key`: its proof may be made with a key the Monitor has changed since.
-    Post {
-        probe: bool,
-        proof: Proof,
-        old_key: bool,
-    },
+    Post { probe: bool, proof: Proof },
 }
 
 /// The heartbeat's state.
@@ -114,8 +109,7 @@ impl Heartbeat {
         } else {
             let proof = shared.proof(self.with_challenge);
             let probe = shared.refusals.probing();
-            let old_key = shared.settings.proved && shared.refusals.key_may_be_old();
-            self.under_way = Some((attempt, UnderWay::Post { probe, proof, old_key }));
+            self.under_way = Some((attempt, UnderWay::Post { probe, proof }));
             out.push(Command::Post { attempt, selection: self.selection(shared), proof });
         }
         None
@@ -185,7 +179,7 @@ impl Heartbeat {
         seed: u64,
         out: &mut Vec<Command>,
     ) {
-        let Some((current, UnderWay::Post { probe, proof, old_key })) = self.under_way else {
+        let Some((current, UnderWay::Post { probe, proof })) = self.under_way else {
             return;
         };
         if current != attempt {
@@ -231,7 +225,7 @@ impl Heartbeat {
                     let records = self.batch_limit;
                     out.push(Command::Report(Report::BatchHalved { records }));
                 } else {
-                    self.refused(now, shared, (first, old_key), reason, seed, out);
+                    self.refused(now, shared, first, reason, seed, out);
                 }
             }
             Outcome::NotAccepted(reason) => {
@@ -304,12 +298,12 @@ impl Heartbeat {
         &mut self,
         now: Now,
         shared: &mut Shared,
-        (seq, old_key): (u64, bool),
+        seq: u64,
         reason: String,
         seed: u64,
         out: &mut Vec<Command>,
     ) {
-        match shared.refusals.refused(seq, old_key) {
+        match shared.refusals.refused(seq) {
             Verdict::Again => {
                 let failure = Failure { kind: FailureKind::Unacceptable, reason };
                 self.failed(now, failure, seed, out);

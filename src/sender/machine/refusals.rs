@@ -1,8 +1,7 @@
 //! Refused samples (docs/PROTOCOL.md 5), for both transports.
 //!
-//! Invariants: a sample refused by status is tried three times before it is moved, and never on
-//! the word of a Monitor whose key may have changed meanwhile; one rejected by number is moved at
-//! once; the third refused sample in a row is not moved, nor is anything
+//! Invariants: a sample refused by status is tried three times before it is moved, one rejected
+//! by number is moved at once; the third refused sample in a row is not moved, nor is anything
 //! after it, until the Monitor has accepted a probe: the fault is not theirs.
 
 use super::QueueView;
@@ -22,50 +21,28 @@ pub(super) enum Verdict {
 /// What is held against samples, or against the Monitor.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    suspect: Option<Suspect>,
+    /// The refused sample that is being tried again, and its tries so far.
+    suspect: Option<(u64, u32)>,
     in_a_row: u32,
     probing: bool,
     /// The newest sample, for this `next`, is no longer pending: the oldest is the probe.
     newest_gone: Option<u64>,
 }
 
-/// A refused sample that is being tried again.
-#[derive(Debug, Clone, Copy)]
-struct Suspect {
-    seq: u64,
-    tries: u32,
-    /// The Monitor's key was read again since the first of the tries.
-    key_read: bool,
-}
-
 impl Refusals {
-    /// A sample sent alone was refused. `old_key`: what is refused may be the proof it came with,
-    /// since a Monitor that has changed its key cannot read that.
-    pub(super) fn refused(&mut self, seq: u64, old_key: bool) -> Verdict {
+    /// A sample sent alone was refused.
+    pub(super) fn refused(&mut self, seq: u64) -> Verdict {
         if self.probing {
             return Verdict::Again;
         }
-        let suspect = self.suspect.filter(|suspect| suspect.seq == seq);
-        let mut suspect = suspect.unwrap_or(Suspect { seq, tries: 0, key_read: false });
-        suspect.tries = suspect.tries.saturating_add(1);
-        self.suspect = Some(suspect);
-        if suspect.tries < TRIES_OF_A_REFUSED_SAMPLE || old_key {
+        let before = self.suspect.filter(|(suspect, _)| *suspect == seq);
+        let tries = before.map_or(1, |(_, tries)| tries.saturating_add(1));
+        self.suspect = Some((seq, tries));
+        if tries < TRIES_OF_A_REFUSED_SAMPLE {
             return Verdict::Again;
         }
         self.suspect = None;
         self.rejected()
-    }
-
-    /// Whether what is sent now and refused may be refused for an old key.
-    pub(super) fn key_may_be_old(&self) -> bool {
-        self.suspect.is_some_and(|suspect| !suspect.key_read)
-    }
-
-    /// The key was read: what is sent from now on is not refused for an old one.
-    pub(super) fn key_read(&mut self) {
-        if let Some(suspect) = &mut self.suspect {
-            suspect.key_read = true;
-        }
     }
 
     /// A sample was rejected by its number, which is final at once.

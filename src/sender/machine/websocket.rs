@@ -414,7 +414,7 @@ impl Websocket {
                 // A probe goes alone, so it is known what is refused.
                 (Refusal::Halved { oldest: seq }, Some(_)) | (Refusal::Sample(seq), _) => {
                     up.call_back(seq);
-                    let verdict = shared.refusals.refused(seq, false);
+                    let verdict = shared.refusals.refused(seq);
                     self.judged(now, shared, verdict, seq, reason, seed, out);
                 }
             },
