@@ -48,21 +48,21 @@ impl Bench {
 
     /// The try that is under way, by the last commands.
     fn attempt(&self) -> Attempt {
-        let attempts = self.commands.iter().filter_map(|command| {
+        let mut attempts = self.commands.iter().filter_map(|command| {
             if let Command::FetchKey { attempt } | Command::Post { attempt, .. } = command {
                 Some(*attempt)
             } else {
                 None
             }
         });
-        attempts.last().unwrap_or_else(|| panic!("nothing was tried: {:?}", self.commands))
+        attempts.next_back().unwrap_or_else(|| panic!("nothing was tried: {:?}", self.commands))
     }
 
     fn selection(&self) -> Selection {
-        let selections = self.commands.iter().filter_map(|command| {
+        let mut selections = self.commands.iter().filter_map(|command| {
             if let Command::Post { selection, .. } = command { Some(*selection) } else { None }
         });
-        selections.last().unwrap_or_else(|| panic!("nothing was posted: {:?}", self.commands))
+        selections.next_back().unwrap_or_else(|| panic!("nothing was posted: {:?}", self.commands))
     }
 
     fn fetched(&mut self, capabilities: Capabilities) -> &[Command] {
@@ -388,6 +388,8 @@ fn shutdown_at_rest_is_finished_at_once() {
     let mut b = Bench::new(PLAIN);
     assert_eq!(b.tell(Event::Shutdown), [Command::Finished]);
 }
+
+mod websocket;
 
 mod against_a_monitor_at_its_worst {
     //! Random answers, then a good network: nothing is confirmed that was not stored, nothing is
