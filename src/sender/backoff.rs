@@ -43,7 +43,7 @@ impl Backoff {
     /// follow double from there, so that many who were spread do not crowd together again.
     pub fn follow(&mut self, spread: Duration) {
         while self.failures < 31
-            && BACKOFF_BASE.saturating_mul(1 << self.failures) < spread.saturating_mul(2)
+            && BACKOFF_BASE.saturating_mul(1 << self.failures) < spread
         {
             self.failures += 1;
         }
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(seen, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
         backoff.reset();
         backoff.follow(Duration::from_secs(30));
-        assert_eq!(backoff.failures(), 6, "the next ceiling is 64 s");
+        assert_eq!(backoff.failures(), 5, "the next ceiling is 32 s");
         backoff.reset();
         assert!((0..2_000).all(|seed| backoff.clone().failed(seed) <= BACKOFF_BASE));
     }

@@ -21,7 +21,7 @@ impl Dice {
 
     /// Uniform in 0 to `n` - 1.
     pub fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.roll()) * u128::from(n.max(1)) >> 64) as u64
+        ((u128::from(self.roll()) * u128::from(n.max(1))) >> 64) as u64
     }
 
     /// True so many times in a thousand.

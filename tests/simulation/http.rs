@@ -9,8 +9,9 @@ use harborforge_connector::sender::machine::{
     Answered, Attempt, Event, Failure, FailureKind, KeyNews, Proof, Selection,
 };
 
+use super::due::Due;
 use super::monitor::{Mood, Proved};
-use super::world::{Checked, Due, Net, World};
+use super::world::{Checked, Net, World};
 
 pub fn failure(kind: FailureKind, reason: &str) -> Failure {
     Failure { kind, reason: reason.to_owned() }

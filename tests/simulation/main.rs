@@ -24,6 +24,7 @@
 )]
 
 mod dice;
+mod due;
 mod fleet;
 mod http;
 mod monitor;
@@ -31,6 +32,7 @@ mod queue;
 mod rules;
 mod saboteur;
 mod scenario;
+mod summary;
 mod wire;
 mod world;
 
@@ -40,7 +42,8 @@ use std::time::Duration;
 
 use saboteur::Bug;
 use scenario::Scenario;
-use world::{Checked, Summary, World};
+use summary::Summary;
+use world::{Checked, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);

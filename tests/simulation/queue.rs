@@ -84,7 +84,11 @@ impl Queue {
     pub fn size(&self, seq: u64) -> usize {
         let draw = jitter::spread(seq) as usize;
         // Now and then one of the largest.
-        if draw % 16 == 0 { self.largest } else { 300 + draw % (self.largest - 300).max(1) }
+        if draw.is_multiple_of(16) {
+            self.largest
+        } else {
+            300 + draw % (self.largest - 300).max(1)
+        }
     }
 
     /// Pending samples from `from` on with their sizes, below `end`.

@@ -11,7 +11,8 @@ use harborforge_connector::sender::machine::{
 };
 
 use super::queue::Queue;
-use super::world::{Checked, Summary};
+use super::summary::Summary;
+use super::world::Checked;
 
 /// For what the world does between a moment and the machine's hearing of it.
 const SLACK: Duration = Duration::from_secs(1);

@@ -7,8 +7,9 @@ use harborforge_connector::protocol::Capabilities;
 use harborforge_connector::sender::machine::{Event, Settings, Transports};
 
 use super::dice::Dice;
+use super::due::Due;
 use super::monitor::Mood;
-use super::world::{Checked, Due, Net, World};
+use super::world::{Checked, Net, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -9,9 +9,10 @@ use harborforge_connector::sender::machine::{
     Attempt, Event, FailureKind, Handshake, LinkEvent, Proof,
 };
 
+use super::due::Due;
 use super::http::failure;
 use super::monitor::{Mood, Proved};
-use super::world::{Checked, Due, Net, World};
+use super::world::{Checked, Net, World};
 
 const BYTES_IN_FLIGHT: usize = 1024 * 1024;
 const SAMPLES_IN_FLIGHT: usize = 512;

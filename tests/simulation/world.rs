@@ -1,96 +1,26 @@
 //! One server's life in virtual time: the real machine, a model driver around it, and everything
 //! it deals with. What is due stands in one heap, ordered by time; there is no other clock.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use harborforge_connector::protocol::Capabilities;
-use harborforge_connector::sender::machine::{
-    Attempt, Command, Event, Machine, Now, Proof, Settings,
-};
+use harborforge_connector::sender::machine::{Command, Event, Machine, Now, Proof, Settings};
 
 use super::dice::Dice;
+use super::due::{Due, Entry};
 use super::monitor::{Monitor, Proved, Shown};
 use super::queue::{Numbers, Queue};
 use super::rules::Rules;
 use super::saboteur::{Bug, Saboteur};
 use super::scenario::{Scenario, Turn};
-use super::wire::{Link, Up};
+use super::summary::Summary;
+use super::wire::Link;
 
 /// What a broken invariant looks like.
 pub type Broken = String;
 pub type Checked<T = ()> = Result<T, Broken>;
-
-/// Something that is going to happen.
-#[derive(Debug)]
-pub enum Due {
-    /// An event for the process with this number; void when that one is gone.
-    Machine(u32, Event),
-    /// The driver looks at the queue.
-    View,
-    /// The collector takes a sample.
-    Sample,
-    /// A sample is on disk, if the process that wrote it still lives.
-    Durable(u32),
-    /// A request for the key document reaches the Monitor.
-    KeyAsked { run: u32, known: u32, monitor: usize, attempt: Attempt },
-    /// The key document is read by the link instance `known`.
-    KeyCame { run: u32, known: u32, key: u64, capabilities: Capabilities, attempt: Attempt },
-    /// The samples of a heartbeat are read from the queue.
-    PostRead { run: u32, attempt: Attempt, from: u64, batch: Option<(usize, usize)>, proof: Proof },
-    /// A heartbeat reaches the Monitor.
-    Posted {
-        run: u32,
-        known: u32,
-        monitor: usize,
-        attempt: Attempt,
-        sent: Vec<u64>,
-        single: bool,
-        proved: Proved,
-    },
-    /// An answer to a heartbeat is read: the clock's skew is known from then on.
-    Dated(u32),
-    /// A handshake reaches the Monitor.
-    Knock { link: usize, proved: Proved },
-    /// The writer of a link gets to reading samples.
-    Read { link: usize, from: u64, records: usize, bytes: usize },
-    /// The writer gets to a Ping.
-    PingWritten { link: usize, payload: [u8; 8] },
-    /// Something reaches the Monitor's end of a link.
-    Up(usize, Up),
-    /// The Monitor deals with samples it has read.
-    Deal(usize, Vec<u64>),
-    /// Something reaches our end of a link.
-    Down(usize, harborforge_connector::sender::machine::LinkEvent),
-    /// The world changes.
-    Turn(Turn),
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: Duration,
-    order: u64,
-    due: Due,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
 
 /// What the process knows of the Monitor besides the machine; lost at a restart.
 #[derive(Debug, Clone, Copy)]
@@ -153,42 +83,6 @@ pub struct World {
     /// What it came to.
     pub summary: Summary,
     trace: Option<VecDeque<String>>,
-}
-
-/// What happened in a run, for tests that want to see that something did.
-#[derive(Debug, Default, Clone)]
-pub struct Summary {
-    pub events: u64,
-    pub samples: u64,
-    pub by_link: u64,
-    pub by_heartbeat: u64,
-    pub rejected: u64,
-    pub links: u64,
-    pub refused_links: u64,
-    pub restarts: u64,
-    pub fallbacks: u64,
-    pub probes: u64,
-    pub forced: u64,
-    pub verdicts: u64,
-    /// When each try began: a link's, or a heartbeat's after a wait.
-    pub tries: Vec<Duration>,
-}
-
-impl Summary {
-    pub fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.samples += other.samples;
-        self.by_link += other.by_link;
-        self.by_heartbeat += other.by_heartbeat;
-        self.rejected += other.rejected;
-        self.links += other.links;
-        self.refused_links += other.refused_links;
-        self.restarts += other.restarts;
-        self.fallbacks += other.fallbacks;
-        self.probes += other.probes;
-        self.forced += other.forced;
-        self.verdicts += other.verdicts;
-    }
 }
 
 impl World {

@@ -389,6 +389,8 @@ fn shutdown_at_rest_is_finished_at_once() {
     assert_eq!(b.tell(Event::Shutdown), [Command::Finished]);
 }
 
+mod websocket;
+
 mod against_a_monitor_at_its_worst {
     //! Random answers, then a good network: nothing is confirmed that was not stored, nothing is
     //! asked in a busy loop, and in the end everything is delivered or kept as rejected.
