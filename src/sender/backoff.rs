@@ -42,9 +42,7 @@ impl Backoff {
     /// The wait before the next try was drawn from 0 to `spread` by another rule: the steps that
     /// follow double from there, so that many who were spread do not crowd together again.
     pub fn follow(&mut self, spread: Duration) {
-        while self.failures < 31
-            && BACKOFF_BASE.saturating_mul(1 << self.failures) < spread
-        {
+        while self.failures < 31 && BACKOFF_BASE.saturating_mul(1 << self.failures) < spread {
             self.failures += 1;
         }
     }

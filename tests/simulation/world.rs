@@ -2,7 +2,7 @@
 //! it deals with. What is due stands in one heap, ordered by time; there is no other clock.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
@@ -73,8 +73,6 @@ pub struct World {
     pub stored: Numbers,
     /// What the Monitor has refused at least once.
     pub refused: Numbers,
-    /// What came with a proof nobody could read, and the Monitor's key at that time.
-    pub illegible: HashMap<u64, u64>,
     /// What was sent as a probe.
     pub probed: Numbers,
     pub token: Option<u64>,
@@ -118,7 +116,6 @@ impl World {
             queue: Queue::new(scenario.largest),
             stored: Numbers::default(),
             refused: Numbers::default(),
-            illegible: HashMap::new(),
             probed: Numbers::default(),
             token: None,
             challenge: 1,
