@@ -16,11 +16,13 @@
 )]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use async_tungstenite::WebSocketStream;
@@ -55,8 +57,75 @@ fn main() {
         ("heartbeats in batches", "batch", "http", SAMPLES),
         ("heartbeats one by one", "", "http", SAMPLES / 20),
     ] {
-        row(what, samples, drain(capabilities, transport, samples), bare);
+        row(what, samples, drain(capabilities, transport, samples, None), bare);
     }
+    let line = Line::default();
+    let passed = line.passed.clone();
+    let began = Instant::now();
+    drain("ack", "websocket", SLOW_SAMPLES, Some(line));
+    // The fetch of the key, the handshake and the ramp are part of it.
+    let used = passed.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64() / LINE;
+    println!(
+        "\nWebSocket with acks, a line of 1 Mbit/s and 300 ms: {:.0}% of it used, from the start \
+         of the daemon to the last of {SLOW_SAMPLES} samples",
+        used * 100.0
+    );
+}
+
+/// A slow line: bytes a second, and half of its 300 ms each way.
+const LINE: f64 = 125_000.0;
+const DELAY: Duration = Duration::from_millis(150);
+const SLOW_SAMPLES: u64 = 4_000;
+
+/// What stands between the daemon and the Monitor, and how many bytes went through to the latter.
+#[derive(Default)]
+struct Line {
+    passed: Arc<AtomicU64>,
+}
+
+impl Line {
+    /// Opens the line to an address; gives the one to use instead.
+    fn open(self, target: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((near, _)) = listener.accept() {
+                let Ok(far) = TcpStream::connect(target) else { continue };
+                let up = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                direction(up.0, up.1, Some(self.passed.clone()));
+                direction(far, near, None);
+            }
+        });
+        address
+    }
+}
+
+/// Carries bytes one way: no faster than the line, and late.
+fn direction(mut from: TcpStream, mut to: TcpStream, passed: Option<Arc<AtomicU64>>) {
+    // As much as a router's buffer: beyond it the sender waits.
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(64);
+    std::thread::spawn(move || {
+        let mut free = Instant::now();
+        let mut buffer = [0; 1_400];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            free = free.max(Instant::now()) + Duration::from_secs_f64(count as f64 / LINE);
+            if sender.send((free + DELAY, buffer[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((due, bytes)) = receiver.recv() {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                return;
+            }
+            if let Some(passed) = &passed {
+                passed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
 }
 
 fn row(what: &str, samples: u64, rate: f64, bare: f64) {
@@ -73,7 +142,7 @@ fn myself(arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
     (child, out)
 }
 
-fn line(out: &mut BufReader<ChildStdout>) -> String {
+fn said(out: &mut BufReader<ChildStdout>) -> String {
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
     line.trim().to_owned()
@@ -104,14 +173,21 @@ fn monitor(capabilities: &str, samples: u64) {
     });
 }
 
-fn drain(capabilities: &str, transport: &str, samples: u64) -> f64 {
+fn drain(capabilities: &str, transport: &str, samples: u64, line: Option<Line>) -> f64 {
     let dir = tempfile::tempdir().unwrap();
     fill(&dir.path().join("data"), samples);
     let (mut monitor, mut out) = myself(&["--monitor", capabilities, &samples.to_string()]);
-    let place = line(&mut out);
+    let place = said(&mut out);
     let (url, challenge) = place.split_once(' ').unwrap();
-    let mut daemon = daemon(dir.path(), url, challenge, transport);
-    let rate = line(&mut out).parse().unwrap();
+    let url = match line {
+        Some(line) => {
+            let target = url.trim_start_matches("http://").trim_end_matches('/');
+            format!("http://{}", line.open(target.parse().unwrap()))
+        }
+        None => url.to_owned(),
+    };
+    let mut daemon = daemon(dir.path(), &url, challenge, transport);
+    let rate = said(&mut out).parse().unwrap();
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     monitor.wait().unwrap();
@@ -181,7 +257,7 @@ fn sink() {
 /// Messages of the same bytes, made anew each like the daemon's, and nothing else.
 fn bare() -> f64 {
     let (mut child, mut out) = myself(&["--sink"]);
-    let stream = TcpStream::connect(line(&mut out)).unwrap();
+    let stream = TcpStream::connect(said(&mut out)).unwrap();
     stream.set_nodelay(true).unwrap();
     let text = String::from_utf8(payload()).unwrap();
     let rate = block_on(async {
@@ -195,7 +271,7 @@ fn bare() -> f64 {
             socket.feed(Message::from(message)).await.unwrap();
         }
         socket.flush().await.unwrap();
-        line(&mut out).parse().unwrap()
+        said(&mut out).parse().unwrap()
     });
     child.wait().unwrap();
     rate
