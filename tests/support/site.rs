@@ -57,6 +57,14 @@ impl Site {
         site
     }
 
+    /// The same over the WebSocket alone: on a busy machine it may take longer to come up than
+    /// the heartbeats wait.
+    pub fn websocket(monitor: &Monitor) -> Self {
+        let mut site = Self::new(monitor);
+        site.set("transport", "websocket");
+        site
+    }
+
     /// The same without a challenge.
     pub fn without_credential(monitor: &Monitor) -> Self {
         let dir = tempfile::tempdir().unwrap();

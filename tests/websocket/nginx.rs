@@ -123,7 +123,7 @@ impl Nginx {
 
     /// A daemon's place behind it.
     fn site(&self, monitor: &Monitor) -> Site {
-        let mut site = Site::real_time(monitor);
+        let mut site = Site::websocket(monitor);
         let ca = site.write("nginx-ca.pem", &self.ca_pem);
         site.set("ca_file", ca.to_str().unwrap());
         site.set("backend_url", &format!("https://{}/harbor", self.addr));
