@@ -10,7 +10,7 @@ use async_std::future::timeout;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{PATIENCE, Site};
+use super::{PATIENCE, Site, spawn};
 
 /// A line of the log.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Daemon {
     pub fn start(site: &Site) -> Self {
         let mut command = site.command("run");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let (sender, log) = channel::unbounded();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         // Ends with the process, whose end of the pipe closes then.

@@ -14,7 +14,7 @@ mod tunnel;
 
 pub use books::Books;
 pub use daemon::{Daemon, Line};
-pub use site::{Site, outcome, program};
+pub use site::{Site, outcome, program, spawn};
 pub use tunnel::Tunnel;
 
 use std::time::Duration;

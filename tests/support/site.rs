@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use harborforge_connector::collector::clock::Clock;
@@ -15,6 +16,21 @@ use harborforge_storage::{NewRecord, Options, Queue};
 use tempfile::TempDir;
 
 use super::{Books, Daemon};
+
+/// Between fork and exec a child has the files of this whole process, and with them the lock of a
+/// queue that another test has open: whoever starts a process or opens a queue holds this.
+static FORKS: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // A test that failed meanwhile leaves nothing half done.
+    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a process; it has replaced its image when this returns.
+pub fn spawn(command: &mut Command) -> Child {
+    let _alone = alone();
+    command.spawn().unwrap()
+}
 
 /// The program in an environment without configuration.
 pub fn program(arguments: &[&str]) -> Command {
@@ -54,6 +70,14 @@ impl Site {
     pub fn real_time(monitor: &Monitor) -> Self {
         let mut site = Self::new(monitor);
         site.set("transport", "auto").set("http_fallback_interval", "1s");
+        site
+    }
+
+    /// The same over the WebSocket alone: on a busy machine it may take longer to come up than
+    /// the heartbeats wait.
+    pub fn websocket(monitor: &Monitor) -> Self {
+        let mut site = Self::new(monitor);
+        site.set("transport", "websocket");
         site
     }
 
@@ -150,6 +174,7 @@ impl Site {
 
     /// The same with a queue of so many payload bytes.
     pub fn fill_within(&self, count: u64, queue_max_bytes: u64) {
+        let _alone = alone();
         let mut queue = self.queue_within(queue_max_bytes);
         let mut collector = SystemCollector::new(Settings::default());
         let sample = collector.collect(SystemTime::now(), OpenClawView::default());
@@ -182,7 +207,17 @@ impl Site {
 
     /// What the queue says, read while no daemon runs.
     pub fn books(&self) -> Books {
+        let _alone = alone();
         Books::read(self.queue())
+    }
+
+    /// Looks into the queue; no daemon may run.
+    pub fn look<T>(&self, look: impl FnOnce(&Queue) -> T) -> T {
+        let _alone = alone();
+        let queue = self.queue();
+        let seen = look(&queue);
+        queue.close().unwrap();
+        seen
     }
 
     /// `state.json` as it stands.

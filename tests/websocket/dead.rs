@@ -23,7 +23,7 @@ async fn is_found(options: Options, fault: Fault, reason: &str) {
 }
 
 #[test]
-fn links_useless_ones_and_refusals_without_a_number() {
+fn links_useless_ones_and_refused_samples() {
     let resume = || Options { capabilities: [Capability::Resume].into(), ..plain() };
     run(async {
         join!(
@@ -33,6 +33,9 @@ fn links_useless_ones_and_refusals_without_a_number() {
             // The window is halved nine times, with a barrier's time between, before the culprit
             // is alone; then it is tried three times.
             sets_aside(&[Capability::Resume], &[1], 6),
+            // Rejected by number they are set aside at once.
+            sets_aside(&[Capability::Ack, Capability::Resume], &[3, 30], 40),
+            sets_aside(&[Capability::Ack], &[1, 40], 40),
         )
     });
 }

@@ -16,7 +16,7 @@ const BACKLOG: u64 = 1200;
 /// A backlog and what comes after it, over one link.
 async fn arrives(options: Options) {
     let monitor = monitor(options).await;
-    let site = Site::real_time(&monitor);
+    let site = Site::websocket(&monitor);
     site.fill(BACKLOG);
     let mut daemon = site.start();
     daemon.has_appended(BACKLOG + 2).await;
@@ -47,7 +47,7 @@ fn samples_arrive_in_order_over_one_link_and_are_acknowledged() {
 async fn is_confirmed_by_the_barrier(capabilities: &[Capability]) {
     let capabilities = capabilities.iter().copied().collect();
     let monitor = monitor(Options { capabilities, ..plain() }).await;
-    let site = Site::real_time(&monitor);
+    let site = Site::websocket(&monitor);
     site.fill(BACKLOG);
     let begun = Instant::now();
     let mut daemon = site.start();

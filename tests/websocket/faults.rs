@@ -95,7 +95,7 @@ fn messages_that_are_no_sense() {
             monitor.misbehave(say(MIDDLE, &deep).once());
             monitor.misbehave(Fault::Binary { messages: MIDDLE, bytes: 5000 }.once());
             monitor.misbehave(Fault::AckTwice.once());
-            let site = Site::real_time(&monitor);
+            let site = Site::websocket(&monitor);
             site.fill(40);
             let mut daemon = site.start();
             daemon.has_appended(42).await;
@@ -126,7 +126,7 @@ fn answers_that_come_late_twice_or_in_pieces() {
         let unharmed = async |faults: Vec<Fault>| {
             let monitor = monitor(real_time()).await;
             faults.into_iter().for_each(|fault| monitor.misbehave(fault));
-            let site = Site::real_time(&monitor);
+            let site = Site::websocket(&monitor);
             site.fill(300);
             let mut daemon = site.start();
             daemon.has_appended(302).await;

@@ -17,7 +17,7 @@ use rustix::net::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Site, monitor, real_time, run};
+use crate::support::{PATIENCE, Site, monitor, real_time, run, spawn};
 use crate::{all_by_websocket, ends_well};
 
 /// nginx in front of a Monitor, on a port that stays its own while it is down.
@@ -102,7 +102,7 @@ impl Nginx {
         command.arg("-p").arg(self.dir.path()).arg("-e").arg(self.dir.path().join("error.log"));
         command.arg("-c").arg(self.dir.path().join("nginx.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut process = command.spawn().unwrap();
+        let mut process = spawn(&mut command);
         let begun = std::time::Instant::now();
         while TcpStream::connect(self.addr).await.is_err() {
             let ended = process.try_wait().unwrap();
@@ -123,7 +123,7 @@ impl Nginx {
 
     /// A daemon's place behind it.
     fn site(&self, monitor: &Monitor) -> Site {
-        let mut site = Site::real_time(monitor);
+        let mut site = Site::websocket(monitor);
         let ca = site.write("nginx-ca.pem", &self.ca_pem);
         site.set("ca_file", ca.to_str().unwrap());
         site.set("backend_url", &format!("https://{}/harbor", self.addr));

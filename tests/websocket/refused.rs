@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::join;
-use harborforge_monitor::Capability::{self, Ack, Resume};
-use harborforge_monitor::{Fault, Options};
+use harborforge_monitor::{Capability, Fault, Options};
 
-use crate::support::{Site, counted, monitor, plain, run};
+use crate::support::{Site, counted, monitor, plain};
 
 /// The samples the Monitor refuses end among the rejected with its reason, all others arrive.
 pub async fn sets_aside(capabilities: &[Capability], culprits: &[u64], fill: u64) {
@@ -37,11 +35,4 @@ pub async fn sets_aside(capabilities: &[Capability], culprits: &[u64], fill: u64
     for rejected in books.rejected {
         assert!(rejected.reason.contains("refused on request"), "{rejected:?}");
     }
-}
-
-#[test]
-fn rejected_by_number_they_are_set_aside_at_once() {
-    run(async {
-        join!(sets_aside(&[Ack, Resume], &[3, 30], 40), sets_aside(&[Ack], &[1, 40], 40),)
-    });
 }

@@ -16,7 +16,7 @@ fn token(site: &Site) -> String {
 fn restarts_prove_with_the_token_and_use_the_challenge_once() {
     run(async {
         let monitor = monitor(real_time()).await;
-        let mut site = Site::real_time(&monitor);
+        let mut site = Site::websocket(&monitor);
         let mut tokens = Vec::new();
         for start in 1..=4 {
             let mut daemon = site.start();
@@ -75,7 +75,7 @@ fn nothing_is_sent_before_the_token_is_durable() {
 fn a_refused_token_falls_back_to_the_challenge_once() {
     run(async {
         let monitor = monitor(real_time()).await;
-        let mut site = Site::real_time(&monitor);
+        let mut site = Site::websocket(&monitor);
         let mut daemon = site.start();
         daemon.has_appended(1).await;
         let last = ends_well(&monitor, &site, daemon).await;

@@ -52,7 +52,7 @@ async fn stops(options: Options, fault: impl Into<Plan>, signal: Signal) {
     let plan = fault.into();
     let told = format!("{plan:?}");
     monitor.misbehave(plan);
-    let site = Site::real_time(&monitor);
+    let site = Site::websocket(&monitor);
     site.fill(100);
     let mut daemon = site.start();
     daemon.has_appended(101).await;

@@ -12,7 +12,7 @@ fn over_tls_and_with_a_path_prefix() {
         let both = async |tls: Tls, prefix: &str| {
             let path_prefix = prefix.to_owned();
             let monitor = monitor(Options { tls, path_prefix, ..real_time() }).await;
-            let site = Site::real_time(&monitor);
+            let site = Site::websocket(&monitor);
             site.fill(700);
             let mut daemon = site.start();
             daemon.has_appended(701).await;
@@ -28,7 +28,7 @@ fn over_tls_and_with_a_path_prefix() {
 async fn through(tls: Tls, credentials: &str) {
     let monitor = monitor(Options { tls, path_prefix: "/harbor".to_owned(), ..real_time() }).await;
     let proxy = Tunnel::to(monitor.addr()).await;
-    let mut site = Site::real_time(&monitor);
+    let mut site = Site::websocket(&monitor);
     site.set("proxy", &format!("http://{credentials}{}", proxy.address()));
     if !credentials.is_empty() {
         site.hide("p%40ss");
