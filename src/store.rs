@@ -13,6 +13,7 @@
 //!   the thread, with the error in [`Stopped`].
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -162,6 +163,8 @@ pub fn start(
         queue: None,
         retry: None,
         upkeep_failing: false,
+        evictions: 0,
+        evicted: 0,
         upkeep_due: Instant::now() + UPKEEP,
     };
     let thread = std::thread::Builder::new()
@@ -273,6 +276,9 @@ struct Worker {
     clock: clock::Clock,
     queue: Option<Queue>,
     upkeep_failing: bool,
+    /// How often samples were given up, and how many they were.
+    evictions: u64,
+    evicted: u64,
     /// When the disk is asked again, and how long the wait before was.
     retry: Option<(Instant, Duration)>,
     upkeep_due: Instant,
@@ -402,17 +408,28 @@ impl Worker {
         if std::mem::replace(&mut self.upkeep_failing, false) {
             tracing::info!("the queue's upkeep works again");
         }
-        for lost in &done.evicted {
-            tracing::warn!(
-                from = lost.start(),
-                to = lost.end(),
-                "queue_max_bytes reached, the oldest samples were given up"
-            );
-        }
+        self.tell_evicted(&done.evicted);
         for path in &done.quarantined {
             tracing::error!(path = %path.display(), "part of the queue is damaged and was set aside");
         }
         Ok(())
+    }
+
+    /// The first time that samples were given up, and then the 10th, 100th, ...: a queue that is
+    /// full gives up its oldest again and again. Every gap is listed, said or not.
+    fn tell_evicted(&mut self, evicted: &[RangeInclusive<u64>]) {
+        for lost in evicted {
+            self.evictions += 1;
+            self.evicted += lost.end().saturating_sub(*lost.start()) + 1;
+            if 10u64.checked_pow(self.evictions.ilog10()) == Some(self.evictions) {
+                tracing::warn!(
+                    from = lost.start(),
+                    to = lost.end(),
+                    given_up = self.evicted,
+                    "queue_max_bytes reached, the oldest samples were given up"
+                );
+            }
+        }
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
@@ -499,3 +516,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
