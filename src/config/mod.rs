@@ -1,7 +1,7 @@
 //! The configuration: keys, layers, validation.
 //!
 //! Invariants:
-//! - [`load`] is pure: all it knows comes from a [`Sources`] value; [`Sources::of_process`] is
+//! - [`load()`] is pure: all it knows comes from a [`Sources`] value; [`Sources::of_process`] is
 //!   the one place that asks the operating system. The same sources give the same answer.
 //! - A layer overrides the one before: built-in default < file < environment < flag. Each key's
 //!   name, default, permitted values and meaning stand once, in [`Key`]; the defaults are texts
@@ -9,7 +9,7 @@
 //! - Nothing is repaired silently. All faults of all layers are reported at once, each with its
 //!   place, the key, what was found and what is expected.
 //! - A secret stands only in a [`SecretString`]: no error, warning or `Debug` output holds one.
-//! - A [`Config`] never changes. A reload makes a new one, and [`diff`] tells what differs.
+//! - A [`Config`] never changes. A reload makes a new one, and [`diff()`] tells what differs.
 
 mod credential;
 mod diff;

@@ -67,7 +67,7 @@ pub struct Flags {
     pub set: Vec<(String, String)>,
 }
 
-/// All that [`super::load`] knows.
+/// All that [`super::load()`] knows.
 pub struct Sources<'a> {
     /// The command line.
     pub flags: Flags,
