@@ -423,11 +423,25 @@ impl Driver {
             + Send
             + 'static,
     {
-        match self.store.call(change).await {
-            Ok(()) => return true,
+        let result = self.store.call(change).await;
+        let now = self.clock.mono();
+        match result {
+            Ok(()) => {
+                if let Some(DeliveryLine::Recovered { failures, .. }) =
+                    self.journals.queue.delivered(now)
+                {
+                    tracing::info!(failures, "the queue takes changes again");
+                }
+                return true;
+            }
             Err(StoreError::Closed) => {}
             Err(error @ (StoreError::Queue(_) | StoreError::NotOpen)) => {
-                tracing::error!(error = %chain(&error), operation = what, "the queue refuses");
+                if let Some(line) = self.journals.queue.failed(now, FailureKind::Local) {
+                    tracing::error!(
+                        error = %chain(&error), operation = what, failures = line.failures,
+                        "the queue refuses a change, it is tried again"
+                    );
+                }
                 runtime::sleep(RETRY_LOCAL).await;
                 self.at_once.push_back(Event::Queue(self.queue_view()));
             }
@@ -485,9 +499,11 @@ impl Driver {
     }
 }
 
-/// One journal for each transport: an outage of one is told whatever the other does.
+/// One journal for each transport, and one for changes of the queue: an outage of one is told
+/// whatever the others do.
 #[derive(Default)]
 struct Journals {
+    queue: Journal,
     http: Journal,
     websocket: Journal,
 }
