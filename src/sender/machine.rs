@@ -20,6 +20,7 @@
 //! Source of the rules: docs/PROTOCOL.md 2 to 5, 7 and 8.
 
 mod heartbeat;
+mod held;
 mod refusals;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ pub use self::types::{
     Proof, QueueView, Report, Selection, Settings, Transport, Transports,
 };
 use self::websocket::Websocket;
-use crate::protocol::Capabilities;
+use crate::protocol::{Capabilities, RECONNECT_SPREAD};
 
 /// What both transports work with.
 #[derive(Debug)]
@@ -274,6 +275,7 @@ impl Machine {
         }
         if self.fallback.is_none() {
             out.push(Command::Report(Report::FallbackBegan));
+            self.heartbeat.stand_in(RECONNECT_SPREAD.min(interval));
         }
         let fallback = self.fallback.get_or_insert(Fallback { round: None, next: now.mono });
         let drained = self.shared.queue.head >= self.shared.queue.next && !self.heartbeat.busy();

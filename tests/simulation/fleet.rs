@@ -46,7 +46,7 @@ fn a_monitor_that_was_away_for_an_hour_is_not_stampeded() {
 
 #[test]
 fn nor_is_one_that_was_restarted() {
-    for seconds in [2, 5, 10] {
+    for seconds in [2, 10, 30, 45, 60, 75, 90, 150] {
         let worst = worst_second(Duration::from_secs(seconds));
         assert!(worst <= MOST_IN_A_SECOND, "away for {seconds} s: {worst} attempts in one second");
     }

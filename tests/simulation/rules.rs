@@ -456,7 +456,9 @@ impl Rules {
             return Ok(());
         }
         let since = *self.reason_since.get_or_insert(now);
-        let pause = if both { self.settings.fallback_interval } else { Duration::ZERO };
+        // The heartbeat's beginning is spread as the link's return is.
+        let spread = RECONNECT_SPREAD.min(self.interval()) * 3 / 2;
+        let pause = if both { self.settings.fallback_interval + spread } else { Duration::ZERO };
         // A key may have to be fetched before.
         if now > since.max(self.heartbeat_due) + pause + TRY_LASTS + self.settings.backoff_cap {
             return Err("samples wait for a heartbeat, and none is sent".into());

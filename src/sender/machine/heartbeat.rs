@@ -67,6 +67,12 @@ impl Heartbeat {
         self.not_before = now.mono;
     }
 
+    /// It stands in for a WebSocket that many others may have lost at the same moment: should it
+    /// fail too, its tries are spread from the beginning.
+    pub(super) fn stand_in(&mut self, spread: Duration) {
+        self.backoff.follow(spread * 2);
+    }
+
     /// New credentials, or another Monitor: what was refused before says nothing any more.
     pub(super) fn start_over(&mut self, now: Now) {
         self.backoff.reset();
