@@ -15,6 +15,7 @@ use futures_util::select_biased;
 use harborforge_storage::{Confirmation, Limits};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::agents::{OpenClaw, status_changed};
 use super::journal::{DeliveryLine, Journal};
 use super::link::{Connected, KeyFetched, Link};
 use super::load::Load;
@@ -52,6 +53,8 @@ pub enum Order {
         /// Whether it is another Monitor than before.
         moved: bool,
     },
+    /// What is known of OpenClaw has changed.
+    OpenClaw(OpenClaw),
     /// Try now.
     TryNow,
     /// Start nothing more and end when nothing is under way.
@@ -67,8 +70,16 @@ enum Done {
 /// A link on its way up or open; there is never more than one.
 enum Wire {
     None,
-    Connecting { name: Attempt, _task: TaskGuard<()> },
-    Open { link: OpenLink, token: Option<SecretString> },
+    Connecting {
+        name: Attempt,
+        _task: TaskGuard<()>,
+    },
+    /// `greeted`: `server.hello` has gone out, so events may follow it.
+    Open {
+        link: OpenLink,
+        token: Option<SecretString>,
+        greeted: bool,
+    },
 }
 
 /// The sender: the machine and what it drives.
@@ -80,6 +91,7 @@ pub struct Driver {
     state: StateFile,
     journals: Journals,
     rejected: u64,
+    openclaw: OpenClaw,
     /// Refused samples that are still to be put aside.
     owed: BTreeMap<u64, String>,
     wake: Option<Duration>,
@@ -117,6 +129,7 @@ impl Driver {
             state,
             journals: Journals::default(),
             rejected: 0,
+            openclaw: OpenClaw::default(),
             owed: BTreeMap::new(),
             wake: None,
             wire: Wire::None,
@@ -206,6 +219,16 @@ impl Driver {
                 });
                 Event::Settings(settings)
             }
+            Order::OpenClaw(known) => {
+                let changed = self.openclaw.update(known);
+                if let Wire::Open { link, greeted: true, .. } = &self.wire
+                    && !changed.is_empty()
+                {
+                    link.hint(status_changed(self.link.identifier(), &changed));
+                }
+                // Nothing to decide: a hint goes at once or not at all.
+                Event::Tick
+            }
             Order::TryNow => Event::TryNow,
             Order::Shutdown => Event::Shutdown,
         }
@@ -263,7 +286,7 @@ impl Driver {
                 let (link, store) = (self.link.clone(), self.store.clone());
                 let open = OpenLink::new(name, *socket, link, store, &self.frames.0);
                 let has_token = token.is_some();
-                self.wire = Wire::Open { link: open, token };
+                self.wire = Wire::Open { link: open, token, greeted: false };
                 return Event::Handshake {
                     link: name,
                     result: Handshake::Accepted { token: has_token },
@@ -276,7 +299,7 @@ impl Driver {
 
     /// Makes the token durable, and uses it from then on.
     async fn save_token(&mut self, name: Attempt) {
-        let Wire::Open { link, token } = &mut self.wire else { return };
+        let Wire::Open { link, token, .. } = &mut self.wire else { return };
         let Some(token) = token.take().filter(|_| link.name == name) else { return };
         let resume = Resume {
             identifier: self.link.identifier().to_owned(),
@@ -325,8 +348,11 @@ impl Driver {
             }
             Command::SaveToken { link } => self.save_token(link).await,
             Command::Hello { link } => {
-                if let Some(open) = self.open(link) {
-                    open.text(self.link.hello());
+                if let Wire::Open { link: open, greeted, .. } = &mut self.wire
+                    && open.name == link
+                {
+                    open.text(self.openclaw.hello(self.link.identifier()));
+                    *greeted = true;
                 }
             }
             Command::Send { link, from, records, bytes } => {

@@ -19,10 +19,8 @@ use super::machine::{Answered, Failure, FailureKind, Proof};
 use super::skew::Skew;
 use crate::config::{self, Config, Credential};
 use crate::crypto::{self, Fingerprint, KeyDocument, Verdict};
-use crate::protocol::{
-    BATCH_BYTES, Capabilities, HandshakeAnswer, Hello, batch_body, metrics_message,
-};
-use crate::sample::{CONNECTOR_VERSION, Envelope, Gap, splice};
+use crate::protocol::{BATCH_BYTES, Capabilities, HandshakeAnswer, batch_body, metrics_message};
+use crate::sample::{Envelope, Gap, splice};
 use crate::store::chain;
 use crate::transport::{
     Answer, Endpoint, EndpointError, HttpTransport, Proxy, Socket, Target, TransportError,
@@ -245,18 +243,6 @@ impl Link {
     /// The gaps that are on their way to the Monitor.
     pub(super) fn told(&self) -> &Told {
         &self.told
-    }
-
-    /// `server.hello`, the first message over an accepted link.
-    #[must_use]
-    pub fn hello(&self) -> Vec<u8> {
-        let hello = Hello {
-            identifier: &self.identifier,
-            openclaw_version: None,
-            agents: &[],
-            connector_version: CONNECTOR_VERSION,
-        };
-        hello.message()
     }
 
     /// A stored sample as a `server.metrics` message that tells these gaps.

@@ -5,6 +5,7 @@
 //! how long to wait in [`backoff`]; what is on its way over a WebSocket is kept in
 //! [`window`], and whether anybody is still there in [`keepalive`].
 
+mod agents;
 pub mod backoff;
 pub mod classify;
 pub mod driver;
@@ -16,3 +17,5 @@ pub mod machine;
 pub mod skew;
 mod socket;
 pub mod window;
+
+pub use agents::OpenClaw;

@@ -22,6 +22,9 @@ use crate::transport::{Incoming, Reader, Socket, SocketError, Writer};
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(300);
 
+/// Hints are dropped while this many orders wait.
+const HINTS_UP_TO: usize = 8;
+
 /// Close code of a link that is not needed any more (RFC 6455, 7.4.1).
 const NORMAL_CLOSURE: u16 = 1000;
 
@@ -75,6 +78,13 @@ impl OpenLink {
     /// Sends a text message.
     pub(super) fn text(&self, message: Vec<u8>) {
         self.order(Order::Text(message));
+    }
+
+    /// Sends a text message that may be lost: it does not take the place of what must go.
+    pub(super) fn hint(&self, message: Vec<u8>) {
+        if self.orders.len() < HINTS_UP_TO {
+            self.order(Order::Text(message));
+        }
     }
 
     /// Sends pending samples from `from` on.

@@ -12,6 +12,7 @@ mod delivery;
 mod fallback;
 mod faults;
 mod gaps;
+mod hint;
 mod nginx;
 mod refused;
 mod resume;

@@ -55,6 +55,11 @@ impl Refusals {
         Verdict::Move
     }
 
+    /// Whether one more rejected sample in a row would be too many.
+    pub(super) fn one_more_is_too_many(&self) -> bool {
+        self.probing || self.in_a_row + 1 >= REFUSED_IN_A_ROW
+    }
+
     /// The Monitor takes samples: everything held against it, or against samples, is void. Tells
     /// whether that ends a probe.
     pub(super) fn accepted(&mut self) -> bool {

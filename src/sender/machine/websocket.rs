@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::held::Held;
 use super::refusals::Verdict;
 use super::{
     Attempt, Command, Failure, FailureKind, Handshake, KeyNews, LinkEvent, Now, Proof, Report,
@@ -28,6 +29,13 @@ pub(super) struct Websocket {
     not_before: Duration,
     /// Since when there has been no link that confirms; `None` while there is one.
     down_since: Option<Duration>,
+    /// How much later than at once the heartbeat takes over, drawn when a link is lost: a Monitor
+    /// that goes takes all its links with it, and the heartbeats that stand in for them would all
+    /// begin at one moment.
+    fallback_spread: Duration,
+    /// The first tries after a loss are spread until then; the second ones follow behind, or they
+    /// would add up.
+    spread_until: Duration,
     /// Refused handshakes with the challenge since the credentials were new.
     refusals: u32,
     /// The resume token was refused: the challenge is tried, once.
@@ -62,6 +70,8 @@ struct Up {
     next: u64,
     /// The probe that is under way, while three refused in a row are.
     probe: Option<u64>,
+    /// Rejected samples whose turn has not come.
+    held: Held,
     /// The last confirmation over this link.
     confirmed: Option<Duration>,
     keepalive: Keepalive,
@@ -79,6 +89,13 @@ struct Sending {
     called_back: bool,
 }
 
+/// Over how long the heartbeats of servers that lost their links at one moment begin to stand in.
+/// While they do, the links are still being tried: half as much again as the spread of those keeps
+/// the sum of both below what docs/PROTOCOL.md 8 allows, which tests/simulation/fleet.rs shows.
+fn fallback_spread(reconnect_spread: Duration) -> Duration {
+    reconnect_spread * 3 / 2
+}
+
 impl Websocket {
     pub(super) fn new(cap: Duration) -> Self {
         Self {
@@ -86,6 +103,8 @@ impl Websocket {
             backoff: Backoff::new(cap),
             not_before: Duration::ZERO,
             down_since: Some(Duration::ZERO),
+            fallback_spread: Duration::ZERO,
+            spread_until: Duration::ZERO,
             refusals: 0,
             challenge_next: false,
             window: Window::new(),
@@ -106,7 +125,8 @@ impl Websocket {
             return Some(since);
         }
         // "More than" two intervals.
-        Some(since.saturating_add(report_interval * 2).saturating_add(Duration::from_nanos(1)))
+        let away = report_interval * 2 + Duration::from_nanos(1);
+        Some(since.saturating_add(away).saturating_add(self.fallback_spread))
     }
 
     pub(super) fn set_cap(&mut self, now: Now, cap: Duration) {
@@ -222,6 +242,8 @@ impl Websocket {
             // The link was of no use since its last confirmation.
             if last.is_some() {
                 self.down_since = last;
+                // Servers confirm at times of their own: this comes to no two at one moment.
+                self.fallback_spread = Duration::ZERO;
             }
         }
     }
@@ -316,6 +338,7 @@ impl Websocket {
             sending: None,
             next: 0,
             probe: None,
+            held: Held::default(),
             confirmed: None,
             keepalive: Keepalive::new(now.mono),
         });
@@ -404,8 +427,8 @@ impl Websocket {
             }
             LinkEvent::Reject(seq, reason) => {
                 if self.window.rejected(seq) {
-                    let verdict = shared.refusals.rejected();
-                    self.judged(now, shared, verdict, seq, reason, seed, out);
+                    up.held.hold(seq, reason);
+                    self.judge_held(now, shared, seed, out);
                 }
             }
             LinkEvent::NotOk(reason) => match (self.window.refused(now.mono), up.probe) {
@@ -444,6 +467,10 @@ impl Websocket {
         shared.forced = None;
         self.down_since = None;
         let overtook = up.probe.take().is_some_and(|probe| probe != shared.queue.head);
+        // A Monitor that takes what stands behind a sample means what it says about that one.
+        for (seq, reason) in up.held.before(confirmed.up_to) {
+            out.push(Command::Reject { seq, reason });
+        }
         if !overtook {
             shared.confirmed(confirmed.up_to, Transport::Websocket, out);
         }
@@ -453,6 +480,19 @@ impl Websocket {
             self.drop_link(now, out);
             let spread = RECONNECT_SPREAD.min(shared.settings.report_interval);
             self.not_before = now.mono + uniform(spread, seed);
+        }
+        self.judge_held(now, shared, seed, out);
+    }
+
+    /// Judges the rejected samples whose turn has come.
+    fn judge_held(&mut self, now: Now, shared: &mut Shared, seed: u64, out: &mut Vec<Command>) {
+        loop {
+            let undecided = self.window.oldest_unconfirmed();
+            let State::Up(up) = &mut self.state else { return };
+            let fatal = shared.refusals.one_more_is_too_many();
+            let Some((seq, reason)) = up.held.next(undecided, fatal) else { return };
+            let verdict = shared.refusals.rejected();
+            self.judged(now, shared, verdict, seq, reason, seed, out);
         }
     }
 
@@ -531,7 +571,10 @@ impl Websocket {
         if up.confirmed.is_some() && !refusal {
             self.down_since = Some(now.mono);
             let spread = RECONNECT_SPREAD.min(shared.settings.report_interval);
-            self.backoff.follow(spread);
+            // Another draw from the same seed.
+            self.fallback_spread = uniform(fallback_spread(spread), seed.rotate_left(32));
+            self.spread_until = now.mono + spread;
+            self.backoff.follow(spread * 2);
             self.wait(now, uniform(spread, seed), failure, out);
         } else {
             self.down_since.get_or_insert(now.mono);
@@ -541,7 +584,8 @@ impl Websocket {
 
     fn failed(&mut self, now: Now, failure: Failure, seed: u64, out: &mut Vec<Command>) {
         let wait = self.backoff.failed(seed);
-        self.wait(now, wait, failure, out);
+        let behind = self.spread_until.saturating_sub(now.mono).saturating_add(wait);
+        self.wait(now, wait.max(behind.min(self.backoff.cap())), failure, out);
     }
 
     fn wait(&mut self, now: Now, wait: Duration, failure: Failure, out: &mut Vec<Command>) {

@@ -125,6 +125,89 @@ fn a_reject_is_final_at_once_and_kept_before_the_cursor_passes_it() {
 }
 
 #[test]
+fn rejected_samples_that_others_stand_between_are_not_in_a_row() {
+    let mut b = Bench::new(BOTH);
+    b.queue(1, 10);
+    let link = b.linked(ACK);
+    b.written(link, 1, 9);
+    b.link(link, LinkEvent::Reject(2, "no".into()));
+    assert_eq!(b.rejects(), [2]);
+    b.link(link, LinkEvent::Reject(4, "no".into()));
+    assert_eq!(b.rejects(), [4]);
+    for seq in [6, 8] {
+        b.link(link, LinkEvent::Reject(seq, "no".into()));
+        assert!(b.rejects().is_empty() && !b.closes(), "it is not known what becomes of 5");
+    }
+    b.link(link, LinkEvent::Ack(7));
+    assert_eq!(b.commands[..2], [Command::Reject { seq: 6, reason: "no".into() }, up_to(7)]);
+    assert_eq!(b.rejects(), [6, 8], "8 is the first after what was acknowledged");
+    assert!(!b.closes());
+}
+
+#[test]
+fn three_in_a_row_are_seen_however_they_arrive() {
+    let mut b = Bench::new(BOTH);
+    b.queue(1, 10);
+    let link = b.linked(ACK);
+    b.written(link, 1, 9);
+    for seq in [2, 3] {
+        b.link(link, LinkEvent::Reject(seq, "no".into()));
+        assert_eq!(b.rejects(), [seq]);
+    }
+    b.link(link, LinkEvent::Reject(4, "no".into()));
+    assert!(b.rejects().is_empty() && !b.closes());
+    b.link(link, LinkEvent::Reject(1, "no".into()));
+    assert!(b.rejects().is_empty(), "1 stands before them: the third in a row");
+    assert!(b.closes() && b.reports(&Report::Probing { reason: "no".into() }));
+}
+
+#[test]
+fn a_lost_link_takes_its_undecided_rejections_with_it() {
+    let mut b = Bench::new(BOTH);
+    b.queue(1, 10);
+    let link = b.linked(ACK);
+    b.written(link, 1, 9);
+    for seq in [2, 4, 6] {
+        b.link(link, LinkEvent::Reject(seq, "no".into()));
+    }
+    b.link(link, LinkEvent::Lost("cut".into()));
+    assert!(b.rejects().is_empty(), "6 is sent again");
+}
+
+#[test]
+fn a_monitor_that_goes_does_not_bring_all_heartbeats_at_one_moment() {
+    let mut begins = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        let mut b = Bench::new(BOTH);
+        b.seed = seed * 1000;
+        b.queue(1, 3);
+        let link = b.linked(ACK);
+        b.written(link, 1, 2);
+        b.link(link, LinkEvent::Ack(1));
+        b.link(link, LinkEvent::Lost("gone".into()));
+        let lost = b.now;
+        loop {
+            b.sleep();
+            if b.reports(&Report::FallbackBegan) {
+                break;
+            }
+            if matches!(b.commands.last(), Some(Command::FetchKey { .. })) {
+                b.failed();
+            }
+            if b.reports(&Report::FallbackBegan) {
+                break;
+            }
+        }
+        let away = b.now - lost;
+        let two = 2 * BOTH.report_interval;
+        let most = two + RECONNECT_SPREAD * 3 / 2 + Duration::from_nanos(1);
+        assert!(away > two && away <= most, "{away:?}");
+        begins.insert(away.as_secs());
+    }
+    assert!(begins.len() > 20, "spread over 45 s: {begins:?}");
+}
+
+#[test]
 fn without_acks_a_pong_to_a_ping_5_s_later_confirms() {
     let mut b = Bench::new(BOTH);
     b.queue(1, 4);
