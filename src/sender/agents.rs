@@ -78,7 +78,10 @@ mod tests {
         );
         let renamed = Agent { name: "another name".to_owned(), ..idle };
         assert_eq!(known.update(with(&[renamed, other.clone()])), [], "nor is a name");
-        assert_eq!(known.update(with(&[running.clone(), other.clone()])), [running.clone()]);
+        assert_eq!(
+            known.update(with(&[running.clone(), other.clone()])),
+            std::slice::from_ref(&running)
+        );
         assert_eq!(known.update(with(&[other])), [], "one that is gone is told by the next sample");
         assert_eq!(known.update(with(std::slice::from_ref(&running))), [running], "it is back");
     }
