@@ -79,6 +79,7 @@ mod retention;
 mod scratch;
 mod settle;
 mod slots;
+mod snapshot;
 mod stats;
 mod types;
 
@@ -87,6 +88,7 @@ pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
+pub use snapshot::{Shown, Snapshot};
 pub use types::{
     Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
     OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
