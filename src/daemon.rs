@@ -1,6 +1,7 @@
 //! The daemon: the only place that wires the parts.
 //!
-//! Start: data directory, queue (held by our lock from then on), state, signals, sampler, sender.
+//! Start: data directory, queue (held by our lock from then on), state, signals, sampler, sender,
+//! control socket.
 //! The sampler starts before the sender has a connection and never hears of it. Stop: sampler,
 //! sender (which waits a moment for what is under way), queue, each within its bound, so that
 //! SIGTERM ends the process within 5 s whatever network and disk do.
@@ -8,14 +9,16 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::FutureExt as _;
 use futures_util::select_biased;
 
 use crate::collector::{self, clock};
 use crate::config::{self, Config, ConfigErrors, Group, Loaded};
+use crate::control;
+use crate::health::Health;
 use crate::logging::LogHandle;
 use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
@@ -101,6 +104,9 @@ struct Daemon {
     orders: channel::Sender<Order>,
     /// True when it ends by a panic.
     sender: Task<bool>,
+    /// What the control socket's answers are made from.
+    seen: Arc<control::server::Daemon>,
+    control: Option<control::server::Server>,
 }
 
 impl Daemon {
@@ -142,16 +148,26 @@ impl Daemon {
         let state = StateFile::load(&config.data_dir, link.backend_url());
         // Never waited for: the sender may be waiting for the disk.
         let (orders, receiver) = channel::unbounded();
+        let settings = sender_settings(&config);
+        let health = Health::new(SystemTime::now(), settings.transports);
         let driver = Driver::new(
-            sender_settings(&config),
+            settings,
             link,
             store.clone(),
             state,
             Clock::start(),
+            health.clone(),
             receiver,
         );
         let sender = runtime::spawn_watched(driver.run());
-        Ok(Some(Self { config, store, thread, sampler, orders, sender }))
+        let seen = Arc::new(control::server::Daemon {
+            store: store.clone(),
+            health,
+            config: Mutex::new(config.clone()),
+            started: SystemTime::now(),
+        });
+        let control = open_control(&config.control_socket, &seen);
+        Ok(Some(Self { config, store, thread, sampler, orders, sender, seen, control }))
     }
 
     async fn serve(
@@ -237,20 +253,25 @@ impl Daemon {
             if changed(Group::Schedule) {
                 self.order(Order::Settings(sender_settings(&new)));
             }
-            self.config = new;
+            self.take_up(new);
             return;
         }
         match Link::new(&new) {
             Ok(link) => {
                 let moved = changed(Group::Endpoint);
                 let settings = sender_settings(&new);
-                self.config = new;
+                self.take_up(new);
                 self.order(Order::Use { link: Box::new(link), settings, moved });
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the old connection settings stay");
             }
         }
+    }
+
+    fn take_up(&mut self, config: Arc<Config>) {
+        self.seen.use_config(config.clone());
+        self.config = config;
     }
 
     /// A challenge or key in a file of its own may be renewed by other tools: it is taken up
@@ -271,7 +292,9 @@ impl Daemon {
 
     async fn stop(self) -> Result<(), DaemonError> {
         tracing::info!("stopping");
-        let Self { store, thread, sampler, orders, sender, .. } = self;
+        let Self { store, thread, sampler, orders, sender, control, .. } = self;
+        // Nobody is told any more; the file goes.
+        drop(control);
         // Waits for the thread, which may be in the middle of a sample.
         let sampler = runtime::spawn_blocking(move || drop(sampler));
         if runtime::timeout(STOP_SAMPLER, sampler).await.is_none() {
@@ -301,6 +324,27 @@ impl Daemon {
         match self.thread.join() {
             Stopped::Fatal(error) | Stopped::Unclean(error) => DaemonError::Queue(error),
             Stopped::Panicked | Stopped::Cleanly => DaemonError::Panicked,
+        }
+    }
+}
+
+/// Opens the control socket. Without one the daemon samples and delivers all the same.
+fn open_control(
+    path: &Path,
+    seen: &Arc<control::server::Daemon>,
+) -> Option<control::server::Server> {
+    let opened =
+        control::socket::Bound::new(path).map_err(|error| chain(&error)).and_then(|bound| {
+            control::server::Server::start(bound, seen.clone()).map_err(|error| chain(&error))
+        });
+    match opened {
+        Ok(server) => {
+            tracing::debug!(path = %path.display(), "control socket open");
+            Some(server)
+        }
+        Err(error) => {
+            tracing::error!(%error, "no control socket: status, dump and replay cannot reach this daemon");
+            None
         }
     }
 }

@@ -5,8 +5,8 @@
 //! anyone hears of it), [`sender`] decides when and how it is sent, [`transport`] carries it,
 //! and the Monitor's confirmation comes back the same way and moves the queue's cursor.
 //!
-//! Dependencies point one way: `cli` uses `daemon` and `config`; `daemon` wires `collector`,
-//! `sender`, `transport`, `store` and `state`; `sender` knows `protocol` and the shapes of
+//! Dependencies point one way: `cli` uses `daemon`, [`control`] and `config`; `daemon` wires
+//! `collector`, `sender`, `transport`, `store`, `state` and `control`, which reads [`health`]; `sender` knows `protocol` and the shapes of
 //! `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves `sample`,
 //! `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no clock and no
 //! storage.
@@ -14,8 +14,10 @@
 pub mod cli;
 pub mod collector;
 pub mod config;
+pub mod control;
 pub mod crypto;
 pub mod daemon;
+pub mod health;
 pub mod jitter;
 pub mod logging;
 pub mod protocol;

@@ -115,8 +115,11 @@ pub mod channel {
     pub use async_std::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 }
 
-/// A socket pair's end that a signal handler writes to, for [`crate::signals`].
+/// A local stream socket: what a signal handler writes to, and a client of the control socket.
 pub type UnixStream = async_std::os::unix::net::UnixStream;
+
+/// A listening local socket.
+pub type UnixListener = async_std::os::unix::net::UnixListener;
 
 /// Keeps the runtime to one worker thread: the daemon waits far more than it works. To be called
 /// before anything else of this module; later it has no effect.

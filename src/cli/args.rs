@@ -33,6 +33,8 @@ pub enum Command {
     Sample(SampleArgs),
     /// Show what is queued, oldest first
     Dump(DumpArgs),
+    /// Show how delivery is doing: the link, the queue, the last success
+    Status(StatusArgs),
     /// Check configuration, permissions and surroundings: a line each, with what to do
     Check(CheckArgs),
     /// Show the whole thing at work on an embedded Monitor, without any configuration
@@ -47,6 +49,14 @@ pub struct RunArgs {}
 /// Arguments of `sample`.
 #[derive(Debug, clap::Args)]
 pub struct SampleArgs {}
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]

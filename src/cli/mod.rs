@@ -12,6 +12,7 @@ pub mod demo;
 pub mod dump;
 pub mod run;
 pub mod sample;
+pub mod status;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -21,7 +22,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{self, ConfigErrors, Flags, Loaded, Need, Sources};
+use crate::config::{self, Config, ConfigErrors, Flags, Loaded, Need, Sources};
+use crate::control::client::{Client, ClientError};
+use crate::control::protocol::RefusalKind;
 use crate::logging::{self, LogHandle};
 use args::{Args, Command};
 
@@ -100,6 +103,27 @@ impl CliError {
         }
     }
 
+    /// What the daemon's refusal, or its silence, means for the exit code.
+    #[must_use]
+    pub fn of_client(error: &ClientError) -> Self {
+        let exit = match error {
+            ClientError::Refused(refusal) => match refusal.kind {
+                RefusalKind::Storage => Exit::Storage,
+                RefusalKind::Unreachable => Exit::Unreachable,
+                RefusalKind::Refused => Exit::Refused,
+                RefusalKind::Request
+                | RefusalKind::Denied
+                | RefusalKind::Busy
+                | RefusalKind::Failed => Exit::Failed,
+            },
+            ClientError::NoDaemon { .. }
+            | ClientError::Denied { .. }
+            | ClientError::Answer(_)
+            | ClientError::Io { .. } => Exit::Failed,
+        };
+        Self::from_error(exit, error)
+    }
+
     fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
             [only] => format!("configuration: {only}"),
@@ -139,6 +163,18 @@ impl Context {
     pub fn load(&self, need: Need) -> Result<Loaded, CliError> {
         config::load(&Sources::of_process(self.flags.clone()), need)
             .map_err(|errors| CliError::of_config(&errors))
+    }
+
+    /// Connects to the daemon; `None` when none runs.
+    ///
+    /// # Errors
+    /// When there may be one and it cannot be asked, with [`Exit::Failed`].
+    pub fn daemon(&self, config: &Config) -> Result<Option<Client>, CliError> {
+        match Client::connect(&config.control_socket) {
+            Ok(client) => Ok(Some(client)),
+            Err(ClientError::NoDaemon { .. }) => Ok(None),
+            Err(error) => Err(CliError::of_client(&error)),
+        }
     }
 
     /// Sets up logging as configured and logs the configuration's warnings. For commands that
@@ -183,6 +219,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Check(args) => check::run(args, context),
+        Command::Status(args) => status::run(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Sample(args) => sample::run(args, context),
         #[cfg(feature = "demo")]

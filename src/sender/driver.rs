@@ -24,6 +24,7 @@ use super::machine::{
     Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
 };
 use super::socket::{Events, OpenLink};
+use crate::health::Health;
 use crate::runtime::{self, Clock, TaskGuard, channel};
 use crate::state::{Resume, StateFile, Unwritten};
 use crate::store::{Store, StoreError, chain};
@@ -90,6 +91,7 @@ pub struct Driver {
     link: Arc<Link>,
     state: StateFile,
     journals: Journals,
+    health: Health,
     rejected: u64,
     openclaw: OpenClaw,
     /// Refused samples that are still to be put aside.
@@ -118,6 +120,7 @@ impl Driver {
         store: Store,
         state: StateFile,
         clock: Clock,
+        health: Health,
         orders: channel::Receiver<Order>,
     ) -> Self {
         link.remember(state.get().key_fingerprint, state.token(link.identifier()));
@@ -128,6 +131,7 @@ impl Driver {
             link: Arc::new(link),
             state,
             journals: Journals::default(),
+            health,
             rejected: 0,
             openclaw: OpenClaw::default(),
             owed: BTreeMap::new(),
@@ -199,7 +203,10 @@ impl Driver {
 
     async fn obey(&mut self, order: Order) -> Event {
         match order {
-            Order::Settings(settings) => Event::Settings(settings),
+            Order::Settings(settings) => {
+                self.health.transports(settings.transports);
+                Event::Settings(settings)
+            }
             Order::Use { link, settings, moved } => {
                 if moved {
                     let change = self.state.move_to(link.backend_url());
@@ -210,6 +217,7 @@ impl Driver {
                     link.take_over(&self.link);
                 }
                 self.link = Arc::from(link);
+                self.health.start_over(self.clock.wall(), settings.transports);
                 // The settings first, since the mode is among them: a try that they set off
                 // counts as one with the old credentials, whose failure says nothing.
                 self.at_once.push_back(if moved {
@@ -409,9 +417,12 @@ impl Driver {
         };
         let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: tag as u8 };
         let told = self.link.told().confirmed(up_to);
+        let health = self.health.clone();
         let acknowledged = self
             .in_queue("acknowledge", move |queue| {
+                let before = queue.counters().acknowledged;
                 queue.acknowledge(up_to, at)?;
+                health.delivered(transport, queue.counters().acknowledged - before);
                 if told.is_empty() { Ok(()) } else { queue.gaps_announced(&told) }
             })
             .await;
@@ -477,6 +488,10 @@ impl Driver {
 
     fn report(&mut self, report: Report) {
         let now = self.clock.mono();
+        self.health.report(self.clock.wall(), &report);
+        if let Some(skew) = self.link.skew() {
+            self.health.skew(skew.millis);
+        }
         match report {
             Report::Delivered { transport } => match self.journals.of(transport).delivered(now) {
                 Some(DeliveryLine::First) => {

@@ -89,7 +89,7 @@ struct Known {
     key: Option<Arc<KeyDocument>>,
     remembered: Option<Fingerprint>,
     token: Option<SecretString>,
-    skew: Skew,
+    skew: Option<Skew>,
     clock_wrong: bool,
 }
 
@@ -157,7 +157,7 @@ impl Link {
 
     /// How far the own clock is from the Monitor's, as last measured.
     #[must_use]
-    pub fn skew(&self) -> Skew {
+    pub fn skew(&self) -> Option<Skew> {
         self.known().skew
     }
 
@@ -340,7 +340,7 @@ impl Link {
             let reason = "the Monitor's key is not known yet".to_owned();
             return Err(Failure { kind: FailureKind::Local, reason });
         };
-        let at = known.skew.correct(SystemTime::now());
+        let at = known.skew.unwrap_or_default().correct(SystemTime::now());
         let credential = match (with, &known.token) {
             (Proof::Token, Some(token)) => crypto::Credential::ResumeToken(token),
             (Proof::Challenge | Proof::Token, _) => crypto::Credential::Challenge(challenge),
@@ -375,7 +375,7 @@ impl Link {
         let skew = Skew::measure(theirs, SystemTime::now());
         let wrong = {
             let mut known = self.known();
-            known.skew = skew;
+            known.skew = Some(skew);
             let wrong = skew.is_wrong(known.clock_wrong);
             (std::mem::replace(&mut known.clock_wrong, wrong) != wrong).then_some(wrong)
         };

@@ -89,6 +89,9 @@ pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use snapshot::{Shown, Snapshot};
+/// What epochs are made of.
+pub use uuid::Uuid;
+
 pub use types::{
     Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
     OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,

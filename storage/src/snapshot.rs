@@ -160,7 +160,7 @@ impl Queue {
             expected = low;
             self.reading = Some(g.id);
             let path = g.path(&self.dir);
-            let excluded = (g.role == Role::Sent).then(|| g.excluded.clone()).unwrap_or_default();
+            let excluded = if g.role == Role::Sent { g.excluded.clone() } else { Vec::new() };
             let is_left_out = |seq: u64| {
                 snapshot.settled.contains(seq)
                     || excluded.iter().any(|&(from, to)| (from..=to).contains(&seq))

@@ -3,7 +3,7 @@
 use crate::files;
 use crate::manifest::Role;
 use crate::queue::Queue;
-use crate::types::{Position, Stats, Tally};
+use crate::types::{Counters, Position, Stats, Tally};
 
 const SMALL_FILES: [&str; 6] = ["LOCK", "FORMAT", "manifest", "mark", "cursor", "last-success"];
 
@@ -11,6 +11,11 @@ impl Queue {
     /// How far the queue has come; unlike [`stats`](Self::stats) it costs nothing.
     pub fn position(&self) -> Position {
         Position { cursor: self.cursor, next_seq: self.next_seq, pending: self.pending_records() }
+    }
+
+    /// What happened since opening; it costs nothing either.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// The figures of this moment.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use harborforge_connector::collector::clock;
 use harborforge_connector::config::{self, Flags, Need, Sources};
+use harborforge_connector::health::Health;
 use harborforge_connector::runtime::{self, channel};
 use harborforge_connector::sample::{Agent, AgentStatus};
 use harborforge_connector::sender::OpenClaw;
@@ -44,7 +45,8 @@ fn an_agents_new_status_is_told_at_once_and_only_that() {
         };
         let (orders, receiver) = channel::unbounded();
         let clock = runtime::Clock::start();
-        let driver = Driver::new(settings, link, queue.clone(), state, clock, receiver);
+        let health = Health::new(clock.wall(), settings.transports);
+        let driver = Driver::new(settings, link, queue.clone(), state, clock, health, receiver);
         // Before there is a link it is kept for the greeting: no hint comes before that.
         orders.send(openclaw(AgentStatus::Idle)).await.unwrap();
         let sender = runtime::spawn(driver.run());

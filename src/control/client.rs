@@ -1,0 +1,182 @@
+//! Asks the daemon over its control socket. For the commands, so it blocks.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::marker::PhantomData;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Line, MAX_ANSWER, Refusal, Request, VERSION, Versioned};
+use super::socket::group_name;
+
+/// How long the daemon may take for each line, where it owes one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the daemon did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon listens.
+    #[error("no daemon answers on {}", path.display())]
+    NoDaemon {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket may not be opened.
+    #[error("you may not open {}: {hint}", path.display())]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+        /// Which group to join.
+        hint: String,
+    },
+    /// The daemon says no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The answer makes no sense.
+    #[error("the daemon's answer is not understood: {0}")]
+    Answer(String),
+    /// The connection fails.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+/// A connection to the daemon, good for one request.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let path = path.to_path_buf();
+        match UnixStream::connect(&path) {
+            Ok(stream) => Ok(Self { stream, path }),
+            Err(error) => {
+                use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+                let kind = error.kind();
+                Err(if matches!(kind, NotFound | ConnectionRefused) {
+                    ClientError::NoDaemon { path }
+                } else if kind == PermissionDenied {
+                    let hint = denied(&path);
+                    ClientError::Denied { path, hint }
+                } else {
+                    ClientError::Io { what: "connect to", path, source: error }
+                })
+            }
+        }
+    }
+
+    /// Asks. The answer's items are read one by one; `endless` when nothing may come for long.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn ask<I, E>(self, request: &Request, endless: bool) -> Result<Answer<I, E>, ClientError>
+    where
+        I: DeserializeOwned,
+        E: DeserializeOwned,
+    {
+        let Self { mut stream, path } = self;
+        let failed = |what| {
+            let path = path.clone();
+            move |source| ClientError::Io { what, path, source }
+        };
+        let request = Versioned { v: VERSION, request: request.clone() };
+        let mut line =
+            serde_json::to_vec(&request).map_err(|error| ClientError::Answer(error.to_string()))?;
+        line.push(b'\n');
+        stream
+            .set_read_timeout((!endless).then_some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .map_err(failed("set up"))?;
+        stream.write_all(&line).map_err(failed("write to"))?;
+        Ok(Answer { reader: BufReader::new(stream), path, end: None, over: false, of: PhantomData })
+    }
+}
+
+/// Which group opens the socket.
+fn denied(path: &Path) -> String {
+    let group = std::fs::metadata(path).ok().map(|metadata| metadata.gid());
+    match group.map(|id| group_name(id).unwrap_or_else(|| id.to_string())) {
+        Some(group) => format!(
+            "join its group (sudo usermod -aG {group} \"$USER\", then log in again), or use sudo"
+        ),
+        // The directory itself is closed.
+        None => format!(
+            "join the group {} (sudo usermod -aG {} \"$USER\", then log in again), or use sudo",
+            super::socket::GROUP,
+            super::socket::GROUP
+        ),
+    }
+}
+
+/// An answer that is being read.
+#[derive(Debug)]
+pub struct Answer<I, E> {
+    reader: BufReader<UnixStream>,
+    path: PathBuf,
+    end: Option<E>,
+    over: bool,
+    of: PhantomData<I>,
+}
+
+impl<I: DeserializeOwned, E: DeserializeOwned> Answer<I, E> {
+    /// The next item; `None` at the end, see [`end`](Self::end).
+    ///
+    /// # Errors
+    /// What the daemon refuses, and an answer that was cut off. Nothing follows then.
+    pub fn next_item(&mut self) -> Result<Option<I>, ClientError> {
+        if self.over {
+            return Ok(None);
+        }
+        let read = self.read();
+        if !matches!(read, Ok(Some(_))) {
+            self.over = true;
+        }
+        read
+    }
+
+    fn read(&mut self) -> Result<Option<I>, ClientError> {
+        let mut line = Vec::new();
+        let limit = MAX_ANSWER as u64 + 1;
+        let read = (&mut self.reader).take(limit).read_until(b'\n', &mut line);
+        read.map_err(|source| ClientError::Io {
+            what: "read from",
+            path: self.path.clone(),
+            source,
+        })?;
+        if line.last() != Some(&b'\n') {
+            let text =
+                if line.len() > MAX_ANSWER { "a line is too long" } else { "it was cut off" };
+            return Err(ClientError::Answer(text.to_owned()));
+        }
+        match serde_json::from_slice::<Line<I, E>>(&line) {
+            Ok(Line::Item(item)) => Ok(Some(item)),
+            Ok(Line::End(end)) => {
+                self.end = Some(end);
+                Ok(None)
+            }
+            Ok(Line::Error(refusal)) => Err(ClientError::Refused(refusal)),
+            Err(error) => Err(ClientError::Answer(error.to_string())),
+        }
+    }
+
+    /// What stood at the end; `None` before it was reached.
+    pub fn end(self) -> Option<E> {
+        self.end
+    }
+}

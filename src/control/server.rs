@@ -1,0 +1,397 @@
+//! Answers requests on the control socket.
+//!
+//! Invariants: a connection gives one request and gets one answer; it is given up when the request
+//! does not come in [`REQUEST_WITHIN`], when a line of the answer is not taken in [`LINE_WITHIN`],
+//! and at once when [`MOST_CLIENTS`] are there already; memory for one is bounded by a portion of
+//! the queue. What it asks of the queue stands behind appends.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use harborforge_storage::{Error, Limits, Snapshot};
+use serde::Serialize;
+
+use super::protocol::{
+    Access, Dump, DumpEnd, DumpItem, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION,
+    Versioned, WireEntry,
+};
+use super::socket::{Bound, Peer};
+use super::status::{Figures, Link, OpenClaw, Queue, Status, Success, time};
+use crate::config::Config;
+use crate::health::Health;
+use crate::runtime::{self, TaskGuard, UnixStream};
+use crate::sample::CONNECTOR_VERSION;
+use crate::store::{Store, StoreError, chain};
+
+/// Clients served at once.
+pub const MOST_CLIENTS: usize = 16;
+/// How long a client may take to say what it wants.
+pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to read a portion of the answer.
+pub const LINE_WITHIN: Duration = Duration::from_secs(30);
+/// After a refusal, what the client still says is read for so long, and up to so many bytes.
+const UNREAD_WITHIN: Duration = Duration::from_millis(500);
+const MAX_UNREAD: usize = 1024 * 1024;
+/// What is read from the queue in one go.
+const PORTION: Limits = Limits { records: 256, bytes: 256 * 1024 };
+/// A dump that follows looks for news this often.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+
+/// What answers are made from.
+pub struct Daemon {
+    /// The queue.
+    pub store: Store,
+    /// The link.
+    pub health: Health,
+    /// The configuration in force.
+    pub config: Mutex<Arc<Config>>,
+    /// When the daemon started.
+    pub started: SystemTime,
+}
+
+impl Daemon {
+    /// Another configuration is in force.
+    pub fn use_config(&self, config: Arc<Config>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The server; it ends when this is dropped.
+pub struct Server {
+    _task: TaskGuard<()>,
+}
+
+impl Server {
+    /// Serves on a bound socket.
+    ///
+    /// # Errors
+    /// When the runtime does not take the socket over.
+    pub fn start(bound: Bound, daemon: Arc<Daemon>) -> std::io::Result<Self> {
+        let listener = runtime::UnixListener::from(bound.listener.try_clone()?);
+        let own_uid = rustix::process::geteuid().as_raw();
+        let clients = Arc::new(AtomicUsize::new(0));
+        let task = runtime::spawn_guarded(async move {
+            // Its file goes with it.
+            let _bound = bound;
+            loop {
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of descriptors, say: it is not asked again at once.
+                        tracing::debug!(%error, "control socket");
+                        runtime::sleep(Duration::from_secs(1)).await;
+                        continue;
+                    }
+                };
+                let place = Place::take(&clients);
+                let daemon = daemon.clone();
+                runtime::spawn(async move {
+                    let mut client = Client { stream };
+                    let Some(_place) = place else {
+                        let text = "too many are asking at once: try again in a moment";
+                        client.refuse(Refusal::new(RefusalKind::Busy, text)).await;
+                        return;
+                    };
+                    client.serve(&daemon, own_uid).await;
+                });
+            }
+        });
+        Ok(Self { _task: task })
+    }
+}
+
+/// One of the places for clients.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(clients: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(clients.clone());
+        let before = clients.fetch_add(1, Ordering::Relaxed);
+        (before < MOST_CLIENTS).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Nobody reads the answer any more.
+struct Gone;
+
+struct Client {
+    stream: UnixStream,
+}
+
+impl Client {
+    async fn serve(&mut self, daemon: &Daemon, own_uid: u32) {
+        let Some(line) = runtime::timeout(REQUEST_WITHIN, self.request()).await.flatten() else {
+            return;
+        };
+        let done = match self.understood(&line, own_uid) {
+            Ok(request) => self.answer(request, daemon).await,
+            Err(refusal) => {
+                self.refuse(refusal).await;
+                return;
+            }
+        };
+        // Whoever has gone needs no farewell.
+        let _ = done;
+    }
+
+    /// One line, without its end; `None` when there is none or it is too long.
+    async fn request(&mut self) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let count = self.stream.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
+            let read = buffer.get(..count)?;
+            match read.iter().position(|byte| *byte == b'\n') {
+                Some(at) => {
+                    line.extend_from_slice(read.get(..at)?);
+                    return (line.len() < MAX_REQUEST).then_some(line);
+                }
+                None => line.extend_from_slice(read),
+            }
+            if line.len() >= MAX_REQUEST {
+                let text = format!("a request has at most {MAX_REQUEST} bytes");
+                self.refuse(Refusal::new(RefusalKind::Request, text)).await;
+                return None;
+            }
+        }
+    }
+
+    fn understood(&self, line: &[u8], own_uid: u32) -> Result<Request, Refusal> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        let malformed = |error: serde_json::Error| {
+            Refusal::new(RefusalKind::Request, format!("not a request: {error}"))
+        };
+        let Version { v } = serde_json::from_slice(line).map_err(malformed)?;
+        if v != VERSION {
+            let text = format!(
+                "the daemon is of version {CONNECTOR_VERSION} and speaks version {VERSION} of its \
+                 control protocol, this program {v}: use the program the daemon was started from"
+            );
+            return Err(Refusal::new(RefusalKind::Request, text));
+        }
+        let Versioned { request, .. } = serde_json::from_slice(line).map_err(malformed)?;
+        if request.access() == Access::Change {
+            let name = request.name();
+            let peer = Peer::of(&self.stream).map_err(|error| {
+                Refusal::new(RefusalKind::Denied, format!("who is asking cannot be told: {error}"))
+            })?;
+            if !peer.may_change(own_uid) {
+                tracing::warn!(request = name, uid = peer.uid, pid = peer.pid, "refused");
+                let text = format!(
+                    "`{name}` is for root and the daemon's own user (user id {own_uid}), you are \
+                     user id {}: use sudo",
+                    peer.uid
+                );
+                return Err(Refusal::new(RefusalKind::Denied, text));
+            }
+            tracing::info!(
+                request = name,
+                uid = peer.uid,
+                pid = peer.pid,
+                "asked over the control socket"
+            );
+        }
+        Ok(request)
+    }
+
+    async fn answer(&mut self, request: Request, daemon: &Daemon) -> Result<(), Gone> {
+        let done = match request {
+            Request::Status => self.status(daemon).await?,
+            Request::Dump(dump) => self.dump(&dump, daemon).await?,
+            Request::Verify | Request::Replay(_) | Request::Purge { .. } | Request::Enroll(_) => {
+                let text = "this daemon cannot do that yet";
+                Err(Refusal::new(RefusalKind::Request, text))
+            }
+        };
+        if let Err(refusal) = done {
+            self.refuse(refusal).await;
+        }
+        Ok(())
+    }
+
+    async fn status(&mut self, daemon: &Daemon) -> Result<Result<(), Refusal>, Gone> {
+        let config = daemon.config();
+        let view = daemon.store.view();
+        let looked = daemon
+            .store
+            .call(|queue| Ok((queue.stats(), queue.gaps().to_vec(), queue.last_success().cloned())))
+            .await
+            .ok();
+        let started = daemon.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let status = Status {
+            running: true,
+            pid: Some(std::process::id()),
+            version: CONNECTOR_VERSION.to_owned(),
+            started_at: Some(time(u64::try_from(started.as_millis()).unwrap_or(u64::MAX))),
+            identifier: config.identifier.clone(),
+            backend_url: config.backend_url.as_ref().map(ToString::to_string),
+            link: Some(Link::of(&daemon.health)),
+            queue: looked.as_ref().map(|(stats, gaps, _)| Queue::of(stats, gaps, view)),
+            last_success: looked
+                .as_ref()
+                .and_then(|(_, _, success)| Success::of(success.as_ref()?, &config.identifier)),
+            clock_skew_ms: daemon.health.skew_ms(),
+            openclaw: OpenClaw::default(),
+            figures: looked.as_ref().map(|(stats, ..)| Figures::of(stats, &daemon.health)),
+        };
+        self.item(&status).await?;
+        self.end(&Nothing {}).await?;
+        Ok(Ok(()))
+    }
+
+    async fn dump(&mut self, dump: &Dump, daemon: &Daemon) -> Result<Result<(), Refusal>, Gone> {
+        let mut numbers = dump.from..=dump.to;
+        loop {
+            let (sets, now) = (dump.sets(), daemon.store.now());
+            let range = numbers.clone();
+            let taken = daemon.store.call(move |queue| Ok(queue.snapshot(&sets, range, now))).await;
+            let snapshot = match taken {
+                Ok(snapshot) => snapshot,
+                Err(error) => return Ok(Err(of_store(&error))),
+            };
+            let end = DumpEnd { gaps: snapshot.gaps().to_vec() };
+            let next = snapshot.last().saturating_add(1).max(*numbers.start());
+            if let Err(refusal) = self.show(snapshot, daemon).await? {
+                return Ok(Err(refusal));
+            }
+            if !dump.follow || next > dump.to {
+                self.end(&end).await?;
+                return Ok(Ok(()));
+            }
+            numbers = next..=dump.to;
+            while daemon.store.view().queue.is_none_or(|at| at.next_seq <= next) {
+                runtime::sleep(FOLLOW_EVERY).await;
+                if self.has_gone().await {
+                    return Err(Gone);
+                }
+            }
+        }
+    }
+
+    async fn show(
+        &mut self,
+        snapshot: Snapshot,
+        daemon: &Daemon,
+    ) -> Result<Result<(), Refusal>, Gone> {
+        let mut held = Some(snapshot);
+        while let Some(mut snapshot) = held.take() {
+            let read = daemon
+                .store
+                .call(move |queue| {
+                    let shown = queue.read_snapshot(&mut snapshot, PORTION);
+                    Ok::<_, Error>(match shown {
+                        Ok(shown) if !shown.done => (Ok(shown), Some(snapshot)),
+                        shown => {
+                            queue.end_snapshot(snapshot);
+                            (shown, None)
+                        }
+                    })
+                })
+                .await;
+            let shown = match read {
+                Ok((Ok(shown), rest)) => {
+                    held = rest;
+                    shown
+                }
+                Ok((Err(error), _)) => return Ok(Err(of_store(&StoreError::Queue(error)))),
+                Err(error) => return Ok(Err(of_store(&error))),
+            };
+            let problems = shown.problems.into_iter().map(|p| DumpItem::Problem(p.into()));
+            let samples =
+                shown.entries.into_iter().map(|e| DumpItem::Sample(Box::new(WireEntry::from(e))));
+            let items: Vec<_> = samples.chain(problems).map(Line::<_, Nothing>::Item).collect();
+            let lines = encoded(&items);
+            if self.write(&lines).await.is_err() {
+                if let Some(snapshot) = held {
+                    let given_back = move |queue: &mut harborforge_storage::Queue| {
+                        queue.end_snapshot(snapshot);
+                        Ok(())
+                    };
+                    // Should that fail, the pin runs out by itself.
+                    let _ = daemon.store.call(given_back).await;
+                }
+                return Err(Gone);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether the other side has closed; it has nothing more to say, so anything else is ignored.
+    async fn has_gone(&mut self) -> bool {
+        let mut byte = [0];
+        let read = runtime::timeout(Duration::ZERO, self.stream.read(&mut byte)).await;
+        matches!(read, Some(Ok(0) | Err(_)))
+    }
+
+    async fn item(&mut self, item: &impl Serialize) -> Result<(), Gone> {
+        self.write(&encoded(&[Line::<_, Nothing>::Item(item)])).await
+    }
+
+    async fn end(&mut self, end: &impl Serialize) -> Result<(), Gone> {
+        self.write(&encoded(&[Line::<Nothing, _>::End(end)])).await
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) {
+        // Whoever has gone needs no reason.
+        let _ = self.write(&encoded(&[Line::<Nothing, Nothing>::Error(refusal)])).await;
+        // What was not read would take the reason with it: a close with something unread resets
+        // the connection.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let rest = async {
+            let mut buffer = [0; 4096];
+            let mut left = MAX_UNREAD;
+            while let Ok(count @ 1..) = self.stream.read(&mut buffer).await {
+                left = left.saturating_sub(count);
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        let _ = runtime::timeout(UNREAD_WITHIN, rest).await;
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        match runtime::timeout(LINE_WITHIN, self.stream.write_all(bytes)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(Gone),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+fn encoded<I: Serialize, E: Serialize>(lines: &[Line<I, E>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in lines {
+        let before = out.len();
+        // What goes over the socket is made of strings and numbers: it always becomes JSON.
+        if serde_json::to_writer(&mut out, line).is_err() {
+            out.truncate(before);
+            continue;
+        }
+        out.push(b'\n');
+    }
+    out
+}
+
+/// What the queue's refusal means to whoever asks.
+#[must_use]
+pub fn of_store(error: &StoreError) -> Refusal {
+    Refusal::new(RefusalKind::Storage, chain(error))
+}

@@ -1,0 +1,263 @@
+//! What `status` tells: one value, made by the daemon and read by the command.
+//!
+//! Its JSON is part of the interface: members are added, never renamed or removed. Pure.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use harborforge_storage::{Gap, GapReason, LastSuccess, Stats};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::health::{self, Health, LinkState};
+use crate::sample::{Envelope, splice};
+use crate::sender::driver::ConfirmedBy;
+use crate::sender::machine::Transport;
+use crate::store::View;
+
+/// The whole.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether a daemon answered.
+    pub running: bool,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Its version.
+    pub version: String,
+    /// When it started, RFC 3339.
+    pub started_at: Option<String>,
+    /// This server's name at the Monitor.
+    pub identifier: String,
+    /// The Monitor.
+    pub backend_url: Option<String>,
+    /// The link; `None` when no daemon runs.
+    pub link: Option<Link>,
+    /// The queue; `None` while it is not open.
+    pub queue: Option<Queue>,
+    /// The last sample that was confirmed.
+    pub last_success: Option<Success>,
+    /// How much the Monitor's clock is ahead of ours, where it is known.
+    pub clock_skew_ms: Option<i64>,
+    /// OpenClaw, as the newest sample has it.
+    pub openclaw: OpenClaw,
+    /// Counted since the start.
+    pub figures: Option<Figures>,
+}
+
+/// The link.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Link {
+    /// Where it stands.
+    pub state: LinkState,
+    /// `websocket`, `http`, or `None` while nothing arrives.
+    pub transport: Option<String>,
+    /// Since when it stands there.
+    pub since: String,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When that was.
+    pub last_error_at: Option<String>,
+    /// When the next try is due.
+    pub next_attempt_at: Option<String>,
+    /// Three samples in a row were refused, so the newest is tried until one is accepted.
+    pub probing: bool,
+}
+
+/// The queue.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Queue {
+    /// Samples waiting to be delivered.
+    pub pending: u64,
+    /// Samples in memory, since the disk takes none.
+    pub in_memory: u64,
+    /// Samples lost because the disk took none and memory was full.
+    pub dropped: u64,
+    /// Bytes of what waits.
+    pub pending_bytes: u64,
+    /// What the queue takes on disk.
+    pub disk_bytes: u64,
+    /// When the oldest that waits was taken.
+    pub oldest_at: Option<String>,
+    /// The next sample's number.
+    pub next_seq: u64,
+    /// Delivered samples that are kept.
+    pub sent: u64,
+    /// Rejected samples that are kept.
+    pub rejected: u64,
+    /// Numbers that will not be delivered.
+    pub gaps: Vec<GapLine>,
+    /// Broken generations that are kept.
+    pub quarantined: u64,
+}
+
+/// A gap.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GapLine {
+    /// First number.
+    pub from: u64,
+    /// Last number.
+    pub to: u64,
+    /// Why.
+    pub reason: GapReason,
+    /// Whether they may have arrived all the same.
+    pub maybe_delivered: bool,
+    /// When it was recorded.
+    pub at: String,
+    /// Whether the Monitor has been told.
+    pub announced: bool,
+}
+
+/// A confirmed sample.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Success {
+    /// When it was confirmed.
+    pub at: String,
+    /// Over what.
+    pub transport: String,
+    /// Its number.
+    pub seq: u64,
+    /// The telemetry object as it was sent.
+    pub payload: Box<RawValue>,
+}
+
+/// OpenClaw.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenClaw {
+    /// Its version; `None` when it is not there.
+    pub version: Option<String>,
+    /// How many agents it has.
+    pub agents: u64,
+}
+
+/// Counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Samples appended.
+    pub appended: u64,
+    /// Samples confirmed over the WebSocket.
+    pub delivered_websocket: u64,
+    /// Samples confirmed by heartbeat.
+    pub delivered_http: u64,
+    /// Samples rejected.
+    pub rejected: u64,
+    /// Samples given up, because the queue was full or they were too old.
+    pub given_up: u64,
+    /// Samples that could not be read back.
+    pub corrupt: u64,
+    /// WebSockets the Monitor accepted.
+    pub links: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    /// Handshakes and heartbeats that were not accepted.
+    pub refusals: u64,
+}
+
+/// A wall-clock time in milliseconds, as RFC 3339 in UTC with seconds.
+#[must_use]
+pub fn time(wall_ms: u64) -> String {
+    rfc3339(UNIX_EPOCH + Duration::from_millis(wall_ms.min(253_402_300_799_000)))
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let bounded = UNIX_EPOCH + since.min(Duration::from_secs(253_402_300_799));
+    humantime::format_rfc3339_seconds(bounded).to_string()
+}
+
+impl Link {
+    /// The link as the sender sees it.
+    #[must_use]
+    pub fn of(health: &Health) -> Self {
+        let health::Link { state, transport, since, last_error, next_attempt_at } = health.link();
+        let (last_error_at, last_error) =
+            last_error.map_or((None, None), |(at, said)| (Some(rfc3339(at)), Some(said)));
+        let transport = transport.map(|transport| match transport {
+            Transport::Http => "http".to_owned(),
+            Transport::Websocket => "websocket".to_owned(),
+        });
+        Self {
+            state,
+            transport,
+            since: rfc3339(since),
+            last_error,
+            last_error_at,
+            next_attempt_at: next_attempt_at.map(rfc3339),
+            probing: health.probing(),
+        }
+    }
+}
+
+impl Queue {
+    /// The queue's own figures, and what waits in memory before it.
+    #[must_use]
+    pub fn of(stats: &Stats, gaps: &[Gap], view: View) -> Self {
+        Self {
+            pending: stats.pending.records,
+            in_memory: view.in_memory as u64,
+            dropped: view.dropped,
+            pending_bytes: stats.pending.bytes,
+            disk_bytes: stats.disk_bytes,
+            oldest_at: stats.oldest_pending.map(|stamp| time(stamp.wall_ms)),
+            next_seq: stats.next_seq,
+            sent: stats.sent.records,
+            rejected: stats.rejected.records,
+            gaps: gaps.iter().map(GapLine::of).collect(),
+            quarantined: stats.quarantined.records,
+        }
+    }
+}
+
+impl GapLine {
+    fn of(gap: &Gap) -> Self {
+        let Gap { from, to, reason, maybe_delivered, wall_ms, announced } = *gap;
+        Self { from, to, reason, maybe_delivered, at: time(wall_ms), announced }
+    }
+}
+
+impl Success {
+    /// The last confirmed record under the identifier of this moment; `None` if what is stored is
+    /// no sample.
+    #[must_use]
+    pub fn of(success: &LastSuccess, identifier: &str) -> Option<Self> {
+        let record = &success.record;
+        let epoch = record.epoch.to_string();
+        let envelope = Envelope {
+            identifier,
+            seq: record.seq,
+            epoch: &epoch,
+            replayed: false,
+            gaps: &[],
+            encrypted_payload: None,
+        };
+        let payload = splice(&record.payload, &envelope).ok()?;
+        let transport = match success.at.tag {
+            tag if tag == ConfirmedBy::Websocket as u8 => "websocket",
+            tag if tag == ConfirmedBy::Http as u8 => "http",
+            _ => "unknown",
+        };
+        Some(Self {
+            at: time(success.at.wall_ms),
+            transport: transport.to_owned(),
+            seq: record.seq,
+            payload: RawValue::from_string(String::from_utf8(payload).ok()?).ok()?,
+        })
+    }
+}
+
+impl Figures {
+    /// The queue's counters and the sender's together.
+    #[must_use]
+    pub fn of(stats: &Stats, health: &Health) -> Self {
+        let (queue, link) = (stats.counters, health.counts());
+        Self {
+            appended: queue.appended,
+            delivered_websocket: link.delivered_websocket,
+            delivered_http: link.delivered_http,
+            rejected: queue.rejected,
+            given_up: queue.given_up,
+            corrupt: queue.corrupt,
+            links: link.links,
+            failures: link.failures,
+            refusals: link.refusals,
+        }
+    }
+}
