@@ -57,10 +57,13 @@
 //! cache changes nothing.
 
 mod append;
+mod bounds;
 mod census;
+mod clock;
 mod cursor;
 mod engine;
 mod error;
+mod expiry;
 mod files;
 mod gaps;
 mod generation;
@@ -88,6 +91,7 @@ pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use types::{
-    Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
-    OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
+    BALLAST_BYTES, Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance,
+    NewRecord, OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats,
+    Tally,
 };
