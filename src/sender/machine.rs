@@ -14,6 +14,8 @@
 //!   current one is ignored.
 //! - Every failure is followed by a wait: no answer, however hostile, makes a busy loop. The one
 //!   exception is a refused batch, which is halved at once, and so at most nine times.
+//! - What the queue gives up while it is under way is neither waited for nor sent again; an answer
+//!   about it that comes late moves nothing.
 //! - Samples go oldest first; only a probe (three refused in a row) sends the newest.
 //! - Heartbeats and an accepted link never send at the same time, so the order holds over both.
 //!
@@ -73,6 +75,19 @@ impl Shared {
     fn moved(&mut self, seq: u64) {
         self.queue.head = self.queue.head.max(seq + 1);
         self.forced = self.forced.filter(|forced| *forced > seq);
+    }
+
+    /// The queue has changed. What it has given up meanwhile is in no plan any more.
+    fn see(&mut self, queue: QueueView) {
+        self.queue = queue;
+        self.forced = self.forced.filter(|forced| *forced >= queue.head);
+    }
+
+    /// A sample is to be put aside, unless the queue has given it up meanwhile.
+    fn reject(&self, seq: u64, reason: String, out: &mut Vec<Command>) {
+        if seq >= self.queue.head {
+            out.push(Command::Reject { seq, reason });
+        }
     }
 
     /// The Monitor takes samples; tells whether that ends a probe.
@@ -135,7 +150,7 @@ impl Machine {
         let mut out = Vec::new();
         match event {
             Event::Tick => {}
-            Event::Queue(view) => self.shared.queue = view,
+            Event::Queue(view) => self.shared.see(view),
             Event::Key { attempt, result } => self.key(now, attempt, &result, seed, &mut out),
             Event::Answer { attempt, result } => {
                 self.heartbeat.answer(now, &mut self.shared, attempt, result, seed, &mut out);

@@ -15,6 +15,7 @@ mod gaps;
 mod nginx;
 mod refused;
 mod resume;
+mod slow;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

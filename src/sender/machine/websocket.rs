@@ -443,7 +443,7 @@ impl Websocket {
         self.lost_with = None;
         shared.forced = None;
         self.down_since = None;
-        let overtook = up.probe.take().is_some_and(|probe| probe != shared.queue.head);
+        let overtook = up.probe.take().is_some_and(|probe| probe > shared.queue.head);
         if !overtook {
             shared.confirmed(confirmed.up_to, Transport::Websocket, out);
         }
@@ -470,10 +470,10 @@ impl Websocket {
     ) {
         match verdict {
             Verdict::Move => {
+                shared.reject(seq, reason, out);
                 if seq == shared.queue.head {
                     shared.moved(seq);
                 }
-                out.push(Command::Reject { seq, reason });
             }
             // The next try is spaced by the backoff, and so over a new link.
             Verdict::Again => {
@@ -514,7 +514,8 @@ impl Websocket {
     ) {
         let State::Up(up) = std::mem::replace(&mut self.state, State::Down) else { return };
         out.push(Command::CloseLink { link: up.link });
-        if let Some(oldest) = oldest {
+        // One the queue has given up goes no other way either.
+        if let Some(oldest) = oldest.filter(|seq| *seq >= shared.queue.head) {
             let times = match self.lost_with {
                 Some((seq, times)) if seq == oldest => times + 1,
                 Some(_) | None => 1,
