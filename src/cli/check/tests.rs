@@ -173,6 +173,15 @@ fn the_sum_of_the_bounds_is_compared_with_the_free_space() {
 }
 
 #[test]
+fn the_documentation_shows_real_lines() {
+    let doc = include_str!("../../../docs/OPERATIONS.md");
+    for free in [20_480, 600] {
+        let line = disk_line(&Options::default(), 3 << 20, free << 20).to_string();
+        assert!(doc.contains(&format!("\n{line}\n")), "{line}");
+    }
+}
+
+#[test]
 fn the_disk_of_the_data_directory_is_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
