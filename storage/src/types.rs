@@ -22,6 +22,18 @@ pub struct Stamp {
     pub boot_id: [u8; 16],
 }
 
+impl Stamp {
+    /// How long ago `self` was at `now`: by the time since boot within one boot, else by the
+    /// wall clock; zero if that ran backwards. For show and for waits: what is deleted for its age
+    /// goes by the queue's own clock, see [`Options::queue_max_age`].
+    pub fn age_at(&self, now: &Self) -> Duration {
+        let same_boot = self.boot_id == now.boot_id && self.boot_id != [0; 16];
+        let (then, now) =
+            if same_boot { (self.boot_ms, now.boot_ms) } else { (self.wall_ms, now.wall_ms) };
+        Duration::from_millis(now.saturating_sub(then))
+    }
+}
+
 /// A record to append.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
@@ -296,3 +308,24 @@ pub struct Maintenance {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a pin holds disk space until it is given back"]
 pub struct Pin(pub(crate) u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_survives_a_clock_jump_within_one_boot() {
+        let then = Stamp { wall_ms: 1_000_000, boot_ms: 5_000, boot_id: [1; 16] };
+        let now = Stamp { wall_ms: 9, boot_ms: 65_000, boot_id: [1; 16] };
+        assert_eq!(then.age_at(&now), Duration::from_secs(60));
+        let other_boot = Stamp { boot_id: [2; 16], ..now };
+        assert_eq!(then.age_at(&other_boot), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_unknown_boot_compares_with_nothing() {
+        let then = Stamp { wall_ms: 1_000, boot_ms: 500_000, boot_id: [0; 16] };
+        let now = Stamp { wall_ms: 61_000, boot_ms: 9_000, boot_id: [0; 16] };
+        assert_eq!(then.age_at(&now), Duration::from_secs(60));
+    }
+}
