@@ -12,7 +12,6 @@
 //! round of maintenance.
 
 use crate::clock::millis;
-use crate::engine::SEGMENT;
 use crate::error::Error;
 use crate::files;
 use crate::generation::Generation;
@@ -29,7 +28,8 @@ use crate::types::{BALLAST_BYTES, GapReason, Options};
 /// with 360.
 const OVERHEAD: u64 = 3;
 
-/// What a generation takes at least: the engine's files and its first segment, and its directory.
+/// What a generation takes at least: the engine's files, its first segment and its directory, which
+/// is 80 KiB with a single record; rounded up to two segments.
 const LEAST_GENERATION: u64 = 128 * 1024;
 
 /// Generations of the least size the bound on pending records has room for beside [`OVERHEAD`]:
@@ -91,9 +91,6 @@ impl Options {
 }
 
 const ALLOWANCE: u64 = LEAST_GENERATION * LEAST_GENERATIONS;
-
-/// A generation of two segments is the least there is.
-const _: () = assert!(LEAST_GENERATION >= 2 * SEGMENT as u64);
 
 impl Queue {
     /// Gives up the oldest generations until `incoming` more payload bytes are within the bounds.

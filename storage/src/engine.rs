@@ -23,7 +23,7 @@ use crate::mend::{Repairs, free_of_leftovers, move_aside, remove_half_snapshots}
 use crate::record;
 
 /// sled's segment. 64 KiB keeps the file at 1.8 times the payload; 512 KiB takes 3 times.
-pub(crate) const SEGMENT: usize = 64 * 1024;
+const SEGMENT: usize = 64 * 1024;
 /// Largest value. 17 of them, with keys, stay below a quarter of a segment.
 const CHUNK: usize = 896;
 /// Payload bytes after which a sync is due.

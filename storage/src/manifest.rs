@@ -1,4 +1,5 @@
-//! The manifest: what is known of the generations without opening them, and the gaps.
+//! The manifest: what is known of the generations without opening them, the proven clock, and the
+//! gaps.
 //!
 //! A text file replaced as a whole: one line with the format version and a CRC-32C of the
 //! rest, then JSON. Pinned by the golden test below.
