@@ -33,6 +33,7 @@
 //! | `manifest` | what is known of sealed generations, and the gaps (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
+//! | `ballast` | 1 MiB that is given back when the disk is full (`ballast.rs`, `room.rs`) |
 //! | `last-success` | the last confirmed record, once its generation is gone (`record.rs`) |
 //! | `<first>-<id>.pending` | a generation: a small database of consecutive records |
 //! | `<first>-<id>.sent` | a drained one, kept for a while |
@@ -57,6 +58,7 @@
 //! cache changes nothing.
 
 mod append;
+mod ballast;
 mod census;
 mod cursor;
 mod engine;
@@ -76,6 +78,7 @@ mod read;
 mod record;
 mod recovery;
 mod retention;
+mod room;
 mod scratch;
 mod settle;
 mod slots;
@@ -87,7 +90,9 @@ pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
+pub use room::Room;
 pub use types::{
-    Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
-    OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
+    BALLAST_BYTES, Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance,
+    NewRecord, OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats,
+    Tally,
 };

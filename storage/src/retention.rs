@@ -13,6 +13,7 @@ use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
+use crate::room::Need;
 use crate::types::{GapReason, Maintenance, Stamp};
 
 /// A drained generation that still takes records is replaced above this size on disk.
@@ -31,7 +32,18 @@ impl Queue {
         self.now = now;
         let limit = self.options.pin_limit;
         self.pins.retain(|pin| pin.since.age_at(&now) < limit);
+        let done = self.with_room(Need::Append, |queue| queue.maintain_once(now));
+        let full = done.as_ref().is_err_and(Error::is_full);
+        if full && self.is_stuck() {
+            return self.with_room(Need::Out, |queue| queue.maintain_once(now));
+        }
+        if done.is_ok() {
+            self.ballast.make(now);
+        }
+        done
+    }
 
+    fn maintain_once(&mut self, now: Stamp) -> Result<Maintenance, Error> {
         let mut first_error = None;
         let mut note = |result: Result<(), Error>| {
             if let Err(error) = result
@@ -160,6 +172,10 @@ impl Queue {
         let mut sealed = 0;
         let mut broken = Vec::new();
         let cursor = self.cursor;
+        if !self.may_reopen() {
+            // What is open can be read; closed on a full disk it could not.
+            return Ok(());
+        }
         let mut head_passed = false;
         for (at, g) in self.row.iter_mut().enumerate() {
             let is_head = !head_passed && g.last > cursor;
@@ -221,7 +237,8 @@ impl Queue {
             let nothing_sent = self.settled.count_within(g.first, g.last)
                 > g.last.saturating_sub(g.first)
                 || g.is_empty();
-            if self.options.retain_sent.is_zero() || nothing_sent {
+            // On a full disk the undelivered need the room more.
+            if self.options.retain_sent.is_zero() || nothing_sent || !self.may_reopen() {
                 self.remove_from_row(at)?;
             } else {
                 self.keep_as_sent(at, excluded, now)?;
@@ -283,12 +300,17 @@ impl Queue {
 
     /// The last success outlives its generation in a small file of its own.
     fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
-        let Some(g) = self.row.get(at) else { return Ok(()) };
+        if self.holds_last_success(at) { self.copy_success() } else { Ok(()) }
+    }
+
+    pub(crate) fn holds_last_success(&self, at: usize) -> bool {
+        let last = self.last_success.as_ref().map(|last| last.record.seq);
+        self.row.get(at).is_some_and(|g| last.is_some_and(|seq| g.first <= seq && seq <= g.last))
+    }
+
+    pub(crate) fn copy_success(&self) -> Result<(), Error> {
         let Some(last) = &self.last_success else { return Ok(()) };
         let record = &last.record;
-        if record.seq < g.first || record.seq > g.last {
-            return Ok(());
-        }
         let encoded = record::encode(record.seq, record.epoch, record.stamp, &record.payload);
         let path = self.dir.join("last-success");
         files::replace(&path, &encoded).map_err(|e| Error::io("write", &path, e))
@@ -329,7 +351,7 @@ impl Queue {
         }
     }
 
-    fn enforce_rejected_bound(&mut self) {
+    pub(crate) fn enforce_rejected_bound(&mut self) {
         loop {
             let total = self.rejects.iter().fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
             if total <= self.options.rejected_max_bytes {
@@ -351,7 +373,7 @@ impl Queue {
         }
     }
 
-    fn is_pinned(&self, g: &Generation) -> bool {
+    pub(crate) fn is_pinned(&self, g: &Generation) -> bool {
         self.pins.iter().any(|pin| pin.from <= g.last && g.first <= pin.to)
     }
 

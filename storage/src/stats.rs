@@ -53,6 +53,7 @@ impl Queue {
             generations: self.row.len().saturating_add(self.rejects.len()),
             quarantined: self.quarantined,
             disk_bytes: disk,
+            ballast: self.has_ballast(),
             epoch: self.epoch,
             counters: self.counters,
         }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// What a queue takes beside its bounds, to be given back when the disk is full.
+pub const BALLAST_BYTES: u64 = 1024 * 1024;
+
 /// A moment, as the caller knows it; this crate has no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
@@ -244,8 +247,10 @@ pub struct Stats {
     pub generations: usize,
     /// Generations in quarantine (`records`) and their size on disk.
     pub quarantined: Tally,
-    /// What the queue takes on disk, quarantine included.
+    /// What the queue takes on disk, quarantine included; without the ballast.
     pub disk_bytes: u64,
+    /// Whether [`BALLAST_BYTES`] are set aside on disk, to be given back when it is full.
+    pub ballast: bool,
     /// The epoch of this opening.
     pub epoch: Uuid,
     /// What happened since this opening.
@@ -267,6 +272,8 @@ pub struct Counters {
     pub given_up: u64,
     /// Numbers that could not be read back.
     pub corrupt: u64,
+    /// Times the ballast was given up because the disk was full.
+    pub ballast_given_up: u64,
 }
 
 /// What one maintenance round did.
