@@ -73,6 +73,11 @@ impl Queue {
         self.ballast.is_whole()
     }
 
+    /// Times the ballast was given up since this opening.
+    pub fn ballast_given_up(&self) -> u64 {
+        self.counters.ballast_given_up
+    }
+
     /// Deletes the ballast, so that a caller about to stop can append what it holds; whether
     /// that gave room. Maintenance makes it again when there is plenty.
     pub fn give_up_ballast(&mut self) -> bool {
