@@ -131,7 +131,7 @@ impl Queue {
             Err(fault) => {
                 self.next_id = self.next_id.saturating_add(1);
                 // Nothing is in it; what stays would be an empty generation at the next opening.
-                let _ = std::fs::remove_dir_all(&path);
+                self.delete_path(path.clone());
                 Err(Error::engine("create", &path, fault))
             }
         }

@@ -65,6 +65,8 @@ pub struct Queue {
     pub(crate) manifest_dirty: bool,
     /// The cursor on disk lags behind what can be derived from settled numbers.
     pub(crate) cursor_dirty: bool,
+    /// Directories that hold nothing that counts and could not be deleted yet.
+    pub(crate) undeleted: Vec<PathBuf>,
     pub(crate) pins: Vec<Pinned>,
     pub(crate) next_pin: u64,
     /// The generation read last.
@@ -136,6 +138,7 @@ impl Queue {
     /// The first thing that kept some of it from the disk; the rest is done all the same.
     /// Nothing appended is lost by that.
     pub fn close(mut self) -> Result<(), Error> {
+        self.delete_leftovers();
         let manifest = self.with_room(Need::Out, Self::save_manifest_if_dirty);
         let cursor = self.with_room(Need::Out, Self::save_cursor_if_dirty);
         let mark = self.mark_file.close();

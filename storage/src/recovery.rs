@@ -129,6 +129,7 @@ impl Queue {
             manifest_dirty: manifest_damaged,
             // A new queue's cursor is written too: see `cursor.rs`.
             cursor_dirty: cursor_found != Condition::Good,
+            undeleted: Vec::new(),
             pins: Vec::new(),
             next_pin: 0,
             reading: None,

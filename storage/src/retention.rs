@@ -3,7 +3,8 @@
 //! Whole generations only. A directory is first renamed, then deleted, so that a kill in between
 //! leaves no half generation. A gap is durable before the generation behind it goes.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::engine::{Fault, Store};
 use crate::error::Error;
@@ -60,6 +61,7 @@ impl Queue {
         note(self.save_cursor_if_dirty());
         note(self.make_room(0));
         self.rotate(now);
+        self.delete_leftovers();
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
         note(self.enforce_sent_bounds(now));
@@ -226,7 +228,7 @@ impl Queue {
 
     /// Drained generations become sent ones or go.
     fn dispose_of_drained(&mut self, now: Stamp) -> Result<(), Error> {
-        let mut at = 0;
+        let mut at = if self.may_delete() { 0 } else { self.row.len() };
         while let Some(g) = self.row.get(at) {
             let drained = g.role == Role::Pending && !g.appendable && g.last <= self.cursor;
             if !drained || self.is_pinned(g) {
@@ -316,19 +318,35 @@ impl Queue {
         files::replace(&path, &encoded).map_err(|e| Error::io("write", &path, e))
     }
 
-    /// Deletes a generation that no list holds any more. What fails is made good at the next
-    /// opening.
+    /// Deletes a generation that no list holds any more. What fails is tried again.
     pub(crate) fn delete_directory(&mut self, mut g: Generation) {
         g.close();
-        let path = g.path(&self.dir);
-        let doomed = self.dir.join(format!("{}{DOOMED}", g.name()));
-        let done = std::fs::rename(&path, &doomed).and_then(|()| std::fs::remove_dir_all(&doomed));
-        match done {
-            Ok(()) => self.news.deleted = self.news.deleted.saturating_add(1),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot delete a generation");
+        self.delete_path(g.path(&self.dir));
+        self.news.deleted = self.news.deleted.saturating_add(1);
+    }
+
+    pub(crate) fn delete_path(&mut self, path: PathBuf) {
+        match delete(&path) {
+            Ok(()) => {}
+            Err((left, error)) => {
+                tracing::warn!(path = %path.display(), %error, "cannot delete a generation, it is tried again");
+                self.undeleted.push(left);
             }
         }
+    }
+
+    /// Tries again to delete what could not be.
+    pub(crate) fn delete_leftovers(&mut self) {
+        let leftovers = std::mem::take(&mut self.undeleted);
+        self.undeleted =
+            leftovers.iter().filter_map(|path| delete(path).err()).map(|(left, _)| left).collect();
+    }
+
+    /// Whether a generation may go. One that could not be deleted, not even by its name, still
+    /// claims its numbers; only the one that owns them by now tells the next opening that it
+    /// does not count.
+    pub(crate) fn may_delete(&self) -> bool {
+        self.undeleted.iter().all(|path| is_doomed(path))
     }
 
     fn enforce_sent_bounds(&mut self, now: Stamp) -> Result<(), Error> {
@@ -382,6 +400,29 @@ impl Queue {
             .iter()
             .filter(|g| g.role == Role::Pending && g.last > self.cursor)
             .fold(0, |sum, g| sum.saturating_add(g.live_bytes))
+    }
+}
+
+fn is_doomed(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(DOOMED.as_bytes())
+}
+
+/// Renames a generation's directory, then deletes it; what is left of it under which name, if
+/// that fails.
+fn delete(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let mut doomed = path.to_path_buf();
+    if !is_doomed(path) {
+        doomed.as_mut_os_string().push(DOOMED);
+        match std::fs::rename(path, &doomed) {
+            Ok(()) => {}
+            // It was never made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err((path.to_path_buf(), error)),
+        }
+    }
+    match std::fs::remove_dir_all(&doomed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err((doomed, error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

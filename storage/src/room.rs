@@ -129,6 +129,10 @@ impl Queue {
     /// Deletes what is worth least; whether anything went.
     fn reclaim(&mut self) -> bool {
         let before = self.holdings();
+        self.delete_leftovers();
+        if !self.may_delete() {
+            return self.holdings() < before;
+        }
         while let Some(at) = self.row.iter().position(|g| self.is_worthless(g)) {
             self.discard(at);
         }
@@ -146,7 +150,8 @@ impl Queue {
 
     fn holdings(&self) -> u64 {
         let generations = self.row.len().saturating_add(self.rejects.len()) as u64;
-        generations.saturating_add(self.quarantined.records)
+        let leftovers = self.undeleted.len() as u64;
+        generations.saturating_add(leftovers).saturating_add(self.quarantined.records)
     }
 
     /// Deletes a delivered generation. The copy of the last success may have to wait for the

@@ -34,20 +34,27 @@ fn try_append(queue: &mut Queue, size: usize) -> Result<u64, Error> {
 
 /// Appends until the disk takes no more; the last number it took.
 fn append_until_full(queue: &mut Queue) -> u64 {
-    // The engine's file has room in its last block for some more.
-    loop {
-        match try_append(queue, 300) {
-            Ok(_) => {}
-            Err(Error::Full { .. }) => return queue.stats().next_seq - 1,
-            Err(error) => panic!("{error:?}"),
+    // Not one by one as long as there is plenty; a batch that does not fit leaves nothing.
+    for at_once in [20, 1] {
+        loop {
+            let first = queue.position().next_seq;
+            let payloads: Vec<_> = (first..first + at_once).map(|n| payload(n, 300)).collect();
+            let records: Vec<_> =
+                payloads.iter().map(|payload| NewRecord { stamp: stamp(0), payload }).collect();
+            match queue.append(&records) {
+                Ok(_) => {}
+                Err(Error::Full { .. }) => break,
+                Err(error) => panic!("{error:?}"),
+            }
         }
     }
+    queue.position().next_seq - 1
 }
 
 /// Appends `count` records and does what is due.
 fn append_and_maintain(queue: &mut Queue, count: u64) {
-    for _ in 0..count {
-        try_append(queue, 300).unwrap();
+    for done in (0..count).step_by(25) {
+        append(queue, (count - done).min(25), 300);
     }
     queue.maintain(stamp(1)).unwrap();
 }
