@@ -155,7 +155,12 @@ impl Queue {
         if mark_lost {
             saved = saved.and_then(|()| queue.mark_file.raise(queue.next_seq.saturating_sub(1)));
         }
+        let new = cursor_found == Condition::Blank && !cursor_lost;
         if let Err(error) = saved {
+            if new && queue.cursor_dirty {
+                // Nothing is in it yet; and from the first record on a blank one is a lost one.
+                return Err(error);
+            }
             // A full disk must not keep what is there from being delivered.
             tracing::warn!(%error, "opened, but what was found out is not on disk yet");
         }

@@ -5,7 +5,7 @@
 //! keeps a model beside it, and holds one against the other after every operation and every
 //! reopening; at last it has to get everything out of the queue as it then is, faults or not.
 //! Without libfiu (Debian: fiu-utils) the test says that it did nothing. More:
-//! `HARBORFORGE_FAULTY_OPERATIONS=100000 cargo test -p harborforge-storage --test failing`.
+//! `HARBORFORGE_FAULTY_OPERATIONS=100000 HARBORFORGE_FAULTY_SEED=7 cargo test -p harborforge-storage --test failing`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -60,8 +60,9 @@ fn ten_thousand_operations_with_failing_writes_and_syncs_lose_nothing() {
         eprintln!("SKIPPED: failing writes need libfiu (Debian: apt-get install fiu-utils)");
         return;
     }
-    let wanted = std::env::var("HARBORFORGE_FAULTY_OPERATIONS").ok().and_then(|n| n.parse().ok());
-    let share = wanted.unwrap_or(OPERATIONS) / ERRORS.len() as u64;
+    let wanted = number("HARBORFORGE_FAULTY_OPERATIONS").unwrap_or(OPERATIONS);
+    let share = wanted / ERRORS.len() as u64;
+    let base = number("HARBORFORGE_FAULTY_SEED").unwrap_or(0);
     let mut told = Told::default();
     for (kind, (name, error)) in ERRORS.into_iter().enumerate() {
         let dir = in_memory();
@@ -70,7 +71,7 @@ fn ten_thousand_operations_with_failing_writes_and_syncs_lose_nothing() {
         // it does where the harness itself cannot print.
         for life in 0.. {
             assert!(life < 20, "{name}: it dies again and again: {told:?}");
-            let seed = kind as u64 * 1000 + life;
+            let seed = base + kind as u64 * 1000 + life;
             let part = one_life(dir.path(), seed, share - done, error);
             done += part.operations;
             told.add(&part);
@@ -88,6 +89,10 @@ fn ten_thousand_operations_with_failing_writes_and_syncs_lose_nothing() {
     // Faults were met, and did not stop the work: else this tested nothing.
     assert!(told.refused * 25 > told.operations, "{told:?}");
     assert!(told.refused * 2 < told.operations, "{told:?}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// In memory where there is such a place: what fails is decided before the disk is reached, and
@@ -132,6 +137,10 @@ fn one_life(dir: &Path, seed: u64, operations: u64, error: u32) -> Told {
                 begun |= line == "@ begun";
                 if let Some(words) = line.strip_prefix("@ told ") {
                     told = Told::parse(words);
+                } else if line.starts_with("@ panic ") {
+                    eprintln!("{line}");
+                } else if line.starts_with("@ engine ") {
+                    told.broken = 1;
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,

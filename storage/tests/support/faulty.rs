@@ -95,15 +95,17 @@ pub fn work() {
     let mut parent = Parent(persistent(|| File::options().write(true).open("/proc/self/fd/1")));
     parent.hear("@ begun");
     // As the daemon does: a panic in the engine's threads is the end of the process.
-    let default = std::panic::take_hook();
+    let out = parent.0.try_clone().unwrap();
     std::panic::set_hook(Box::new(move |info| {
-        // One that the queue catches while it closes a database that cannot be synced.
-        let _ = std::io::stderr().write_all(format!("DBG {:?} {:?}\n", std::thread::current().name(), info.to_string()).as_bytes());
-        if !info.location().is_some_and(|place| place.file().contains("/sled-")) {
-            default(info);
-        }
+        let mut parent = Parent(out.try_clone().unwrap());
+        let text = info.to_string().replace('\n', " ");
         if std::thread::current().name().is_some_and(is_engine_thread) {
+            parent.hear(&format!("@ engine {text}"));
             std::process::exit(70);
+        }
+        // The queue catches one while it closes a database that cannot be synced.
+        if !info.location().is_some_and(|place| place.file().ends_with("pagecache/logger.rs")) {
+            parent.hear(&format!("@ panic {text}"));
         }
     }));
     let mut worker = Worker::start(PathBuf::from(dir), seed);
