@@ -145,6 +145,11 @@ impl Queue {
         };
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
+        if !queue.may_delete() {
+            // An empty generation that could not be deleted claims its numbers at the next
+            // opening, so they must not go into an older one.
+            queue.retire_active();
+        }
         queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();

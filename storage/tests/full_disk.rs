@@ -15,6 +15,7 @@ mod disk;
 mod support;
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use disk::{Kind, SmallDisk};
@@ -288,6 +289,35 @@ fn a_disk_too_small_for_a_ballast_loses_nothing_either() {
     assert!(queue.gaps().is_empty());
     assert_eq!(deliver(&mut queue, 1000).len() as u64, appended);
     assert_eq!(queue.stats().pending, Tally::default());
+}
+
+/// What a kill left half made, and what cannot be deleted either, since something is mounted on
+/// it: it must not claim the numbers that are given out next.
+#[test]
+fn a_directory_that_cannot_be_deleted_takes_no_number_with_it() {
+    let Some(disk) = SmallDisk::mount(Kind::Tmpfs, 8) else {
+        eprintln!("SKIPPED: mounting a small file system needs root");
+        return;
+    };
+    let mut queue = open(&disk.path, &options());
+    append(&mut queue, 10, 100);
+    drop(queue);
+    let stuck = disk.path.join("queue/00000000000000000011-00000009.pending");
+    fs::create_dir(&stuck).unwrap();
+    let mount = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).arg(&stuck).status();
+        assert!(status.unwrap().success());
+    };
+    mount("mount", &["-t", "tmpfs", "tmpfs"]);
+    let mut queue = open(&disk.path, &options());
+    assert_eq!(append(&mut queue, 5, 100), 11..=15);
+    queue.maintain(stamp(1)).unwrap();
+    drop(queue);
+    mount("umount", &[]);
+    let (mut queue, report) = Queue::open(&disk.path, options(), stamp(2)).unwrap();
+    assert_eq!((report.missing, report.quarantined), (vec![], vec![]));
+    assert_eq!(numbers(&mut queue, Set::Pending), (1..=15).collect::<Vec<_>>());
+    assert!(!stuck.exists());
 }
 
 #[test]
