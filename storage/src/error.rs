@@ -123,6 +123,11 @@ impl Error {
         matches!(self, Self::Full { .. } | Self::Io { .. } | Self::Engine { .. })
     }
 
+    /// Whether the file system is full, or the user's share of it.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         let full =

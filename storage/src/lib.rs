@@ -35,6 +35,7 @@
 //! | `manifest` | what is known of sealed generations, the proven clock, and the gaps (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
+//! | `ballast` | 1 MiB that is given back when the disk is full (`ballast.rs`, `room.rs`) |
 //! | `last-success` | the last confirmed record, once its generation is gone (`record.rs`) |
 //! | `<first>-<id>.pending` | a generation: a small database of consecutive records |
 //! | `<first>-<id>.sent` | a drained one, kept for a while |
@@ -59,6 +60,7 @@
 //! cache changes nothing.
 
 mod append;
+mod ballast;
 mod bounds;
 mod census;
 mod clock;
@@ -81,6 +83,7 @@ mod read;
 mod record;
 mod recovery;
 mod retention;
+mod room;
 mod scratch;
 mod settle;
 mod slots;
@@ -93,6 +96,7 @@ pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
+pub use room::Room;
 pub use snapshot::{Shown, Snapshot};
 /// What epochs are made of.
 pub use uuid::Uuid;
