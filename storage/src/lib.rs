@@ -29,7 +29,7 @@
 //! | name | content |
 //! |---|---|
 //! | `LOCK` | locked by the process that has the queue open; its process id |
-//! | `FORMAT` | `harborforge-queue 1`: the version of all these files together |
+//! | `FORMAT` | `harborforge-queue 1` and a checksum: the version of all these files together (`format.rs`) |
 //! | `manifest` | what is known of sealed generations, and the gaps (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
@@ -62,6 +62,7 @@ mod cursor;
 mod engine;
 mod error;
 mod files;
+mod format;
 mod gaps;
 mod generation;
 mod inspect;
@@ -81,6 +82,7 @@ mod settle;
 mod slots;
 mod stats;
 mod types;
+mod verify;
 
 pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};
@@ -91,3 +93,4 @@ pub use types::{
     Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
     OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
 };
+pub use verify::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles, Verification};
