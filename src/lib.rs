@@ -16,6 +16,9 @@ pub mod collector;
 pub mod config;
 pub mod crypto;
 pub mod daemon;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod jitter;
 pub mod logging;
 pub mod protocol;

@@ -63,6 +63,9 @@ mod engine;
 mod error;
 mod files;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gaps;
 mod generation;
 mod inspect;
