@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::files;
 use crate::manifest;
 use crate::queue::manifest_path;
-use crate::verify::FileState;
+use crate::report::FileState;
 
 /// The format of a data directory: of all files in it together.
 pub(crate) const FORMAT: u32 = 1;

@@ -23,9 +23,9 @@ use crate::queue::manifest_path;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded, Malformed};
 use crate::recovery::QUEUE_DIR;
+use crate::report::{FileState, SmallFiles};
 use crate::scratch::{Copy, Scratch};
 use crate::types::{Gap, Record, Set};
-use crate::verify::{FileState, SmallFiles};
 
 /// Records read in one go.
 const PORTION: usize = 256;

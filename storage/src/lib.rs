@@ -79,6 +79,7 @@ mod ranges;
 mod read;
 mod record;
 mod recovery;
+mod report;
 mod retention;
 mod scratch;
 mod settle;
@@ -92,8 +93,9 @@ pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
+pub use report::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles};
 pub use types::{
     Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
     OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
 };
-pub use verify::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles, Verification};
+pub use verify::Verification;

@@ -62,8 +62,11 @@ fn damaged(origin: &Path, damage: impl FnOnce(&Path)) -> (Vec<GenerationReport>,
     found
 }
 
-/// Everything below, with what would show a change.
-fn tree(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>, (i64, i64, u32, u64))> {
+/// Path, content, and times, mode and inode: what would show a change.
+type Entry = (PathBuf, Option<Vec<u8>>, (i64, i64, u32, u64));
+
+/// Everything below.
+fn tree(dir: &Path) -> Vec<Entry> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -248,7 +251,8 @@ fn each_kind_of_damage_is_named() {
 fn each_small_file_is_looked_at() {
     let origin = tempfile::tempdir().unwrap();
     build(origin.path());
-    let cases: [(&str, fn(&SmallFiles) -> FileState); 4] = [
+    type State = fn(&SmallFiles) -> FileState;
+    let cases: [(&str, State); 4] = [
         ("FORMAT", |files| files.format),
         ("manifest", |files| files.manifest),
         ("mark", |files| files.mark),
