@@ -121,11 +121,14 @@ impl CliError {
     fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
             [only] => format!("configuration: {only}"),
-            several => several
-                .iter()
-                .fold(format!("configuration, {} faults:", several.len()), |all, e| {
-                    format!("{all}\n  {e}")
-                }),
+            several => {
+                let mut message = format!("configuration, {} faults:", several.len());
+                for error in several {
+                    message.push_str("\n  ");
+                    message.push_str(&error.to_string());
+                }
+                message
+            }
         };
         Self::new(Exit::Config, message)
     }

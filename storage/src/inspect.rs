@@ -111,11 +111,8 @@ impl Inspector {
         } else {
             stored.cursor
         };
-        // It is written before a name says sent and after a generation was deleted.
-        let deleted = found.row.first().map_or(mark > 0, |g| g.first > 1);
-        if manifest_state == FileState::Absent
-            && (deleted || found.row.iter().any(|g| g.role == Role::Sent))
-        {
+        // It is written before a name says sent; else it may not have been needed yet.
+        if manifest_state == FileState::Absent && found.row.iter().any(|g| g.role == Role::Sent) {
             manifest_state = FileState::Missing;
         }
         let used = !found.row.is_empty() || manifest.next_seq > 1;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: nothing below the data directory is written (the queue is read through private
 //! copies, see [`Inspector`]); memory does not grow with the queue; what is found is shown as it
-//! is found, by [`show`], which does not care where it comes from. Exit code 0 means that
+//! is found, by `show.rs`, which does not care where it comes from. Exit code 0 means that
 //! everything was read and is sound.
 
 mod show;
