@@ -3,6 +3,9 @@
 // A test may say in one word what must hold; clippy only knows that inside `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,8 @@ use std::process::{Command, Output, Stdio};
 
 use harborforge_storage::{Confirmation, GapReason, NewRecord, Options, Queue, Stamp};
 use serde_json::Value;
+
+use alone::{alone, output, spawn};
 
 /// 2026-03-11T21:00:00Z
 const START: u64 = 1_773_262_800_000;
@@ -24,6 +29,7 @@ fn options() -> Options {
 
 /// 350 samples of 300 bytes: 1 to 100 sent, 120 rejected, 131 to 140 given up, the rest pending.
 fn filled(dir: &Path) {
+    let _alone = alone();
     let (mut queue, _) = Queue::open(dir, options(), stamp(0)).unwrap();
     for seq in 1..=350 {
         let payload = format!("{{\"cpu_pct\":{:<286}.5}}", seq % 100);
@@ -74,12 +80,14 @@ impl Bench {
             .env("HARBORFORGE_IDENTIFIER", "vps.t1")
             .env("HARBORFORGE_CONFIG", self.dir.path().join("config.toml"))
             .args(args)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
     fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
+        let Output { status, stdout, stderr } = output(&mut self.command(args));
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
 
@@ -209,9 +217,14 @@ fn nothing_queued_is_sound_and_a_lost_lock_file_is_no_empty_queue() {
 #[test]
 fn a_queue_that_is_in_use_names_its_holder() {
     let bench = Bench::new();
+    let guard = alone();
     let (queue, _) = Queue::open(&bench.data_dir(), options(), stamp(700)).unwrap();
-    let (code, out, said) = bench.run(&["verify"]);
+    let child = bench.command(&["verify"]).spawn().unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     queue.close().unwrap();
+    drop(guard);
+    let (code, out) = (status.code(), String::from_utf8(stdout).unwrap());
+    let said = String::from_utf8(stderr).unwrap();
     assert_eq!((code, out.as_str()), (Some(4), ""));
     assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
     assert!(said.contains("verify, start it again"), "{said}");
@@ -227,8 +240,7 @@ fn a_configuration_that_is_wrong_exits_with_3() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let bench = Bench::new();
-    let mut child =
-        bench.command(&["verify"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(&mut bench.command(&["verify"]));
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
