@@ -31,7 +31,7 @@
 //! | name | content |
 //! |---|---|
 //! | `LOCK` | locked by the process that has the queue open; its process id |
-//! | `FORMAT` | `harborforge-queue 1`: the version of all these files together |
+//! | `FORMAT` | `harborforge-queue 1` and a checksum: the version of all these files together (`format.rs`) |
 //! | `manifest` | what is known of sealed generations, the proven clock, and the gaps (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
@@ -69,6 +69,10 @@ mod engine;
 mod error;
 mod expiry;
 mod files;
+mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gaps;
 mod generation;
 mod inspect;
@@ -82,6 +86,7 @@ mod ranges;
 mod read;
 mod record;
 mod recovery;
+mod report;
 mod retention;
 mod room;
 mod scratch;
@@ -90,12 +95,14 @@ mod slots;
 mod snapshot;
 mod stats;
 mod types;
+mod verify;
 
 pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
+pub use report::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles};
 pub use room::Room;
 pub use snapshot::{Shown, Snapshot};
 /// What epochs are made of.
@@ -106,3 +113,4 @@ pub use types::{
     NewRecord, OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats,
     Tally,
 };
+pub use verify::Verification;

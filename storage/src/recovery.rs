@@ -21,6 +21,7 @@ use crate::cursor;
 use crate::engine::Visit;
 use crate::error::Error;
 use crate::files;
+use crate::format;
 use crate::gaps::Gaps;
 use crate::generation::Name;
 use crate::lock::Lock;
@@ -76,12 +77,12 @@ impl Queue {
         options: Options,
         now: Stamp,
     ) -> Result<(Self, OpenReport), Error> {
-        let format = dir.join("FORMAT");
+        let statement = dir.join("FORMAT");
         // Written only after this, so it tells that the way here is on disk.
-        if !format.try_exists().map_err(|e| Error::io("look at", &format, e))? {
+        if !statement.try_exists().map_err(|e| Error::io("look at", &statement, e))? {
             files::sync_way_to(&dir).map_err(|e| Error::io("sync the way to", &dir, e))?;
         }
-        manifest::check_format(&format, true)?;
+        format::settle(&dir)?;
 
         let mut report = OpenReport::default();
         let mark_file = MarkFile::open(&dir.join("mark"))?;

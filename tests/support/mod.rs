@@ -7,14 +7,16 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of these helpers")]
 
+mod alone;
 mod books;
 mod daemon;
 mod site;
 mod tunnel;
 
+pub use alone::spawn;
 pub use books::Books;
 pub use daemon::{Daemon, Line};
-pub use site::{Site, outcome, program, spawn};
+pub use site::{Site, outcome, program};
 pub use tunnel::Tunnel;
 
 use std::time::Duration;

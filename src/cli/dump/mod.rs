@@ -10,12 +10,10 @@ mod summary;
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use harborforge_storage::{Error, Inspector, Set};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::filter::Filter;
 use self::format::{Format, Printer};
@@ -36,14 +34,10 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
                     follow the daemon's log with log_level = \"debug\", or leave --follow out";
         return Err(CliError::new(Exit::Usage, text));
     }
-    let mut inspector = Inspector::open(&config.data_dir).map_err(|error| of_queue(&error))?;
+    let mut inspector =
+        Inspector::open(&config.data_dir).map_err(|error| CliError::of_queue(&error, "dump"))?;
     // The private copies have to go, so an interrupt ends the reading and not the process.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
-            CliError::new(Exit::Failed, format!("cannot listen for signals: {error}"))
-        })?;
-    }
+    let interrupted = super::interruption()?;
     let stdout = io::stdout().lock();
     let for_people = stdout.is_terminal();
     let mut out = BufWriter::new(stdout);
@@ -68,7 +62,7 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
             Ok(())
         }
         Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
-        Err(Failure::Queue(error)) => Err(of_queue(&error)),
+        Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, "dump")),
         Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
     }
 }
@@ -150,19 +144,6 @@ fn sets(state: DumpState) -> &'static [Set] {
         DumpState::Rejected => &[Set::Rejected],
         DumpState::All => &[Set::Pending, Set::Sent, Set::Rejected],
     }
-}
-
-fn of_queue(error: &Error) -> CliError {
-    if let Error::Locked { pid, .. } = error {
-        let holder = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-        let text = format!(
-            "the daemon{holder} has this queue open, and this version cannot look into a running \
-             daemon's queue: stop it (systemctl stop harborforge-connector), dump, start it again; \
-             what is queued stays queued"
-        );
-        return CliError::new(Exit::Storage, text);
-    }
-    CliError::from_error(Exit::Storage, error)
 }
 
 fn tell_problems(inspector: &Inspector) {
