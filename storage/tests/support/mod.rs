@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod books;
+pub mod calls;
 pub mod worker;
 
 use std::path::Path;
@@ -71,6 +73,12 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }
+}
+
+/// A directory in memory where there is one: a kill takes nothing that was written, synced or
+/// not, so where only kills matter a disk would but slow the test down.
+pub fn quick_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 pub fn copy_tree(from: &Path, to: &Path) {
