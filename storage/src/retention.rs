@@ -261,14 +261,16 @@ impl Queue {
         let Some(g) = self.row.get_mut(at) else { return Ok(()) };
         g.role = Role::Sent;
         let new = g.path(&self.dir);
-        if let Err(error) = std::fs::rename(&old, &new).and_then(|()| files::sync_dir(&self.dir)) {
+        if let Err(error) = std::fs::rename(&old, &new) {
             g.role = Role::Pending;
             return Err(Error::io("rename", &old, error));
         }
         g.live_bytes = 0;
         self.news.kept = self.news.kept.saturating_add(1);
         self.manifest_dirty = true;
-        Ok(())
+        // The new name holds from here on, synced or not: should a power cut bring the old one
+        // back, the generation is drained once more.
+        files::sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
     }
 
     fn remove_from_row(&mut self, at: usize) -> Result<(), Error> {

@@ -22,6 +22,8 @@ pub struct Books {
     delivered: BTreeSet<u64>,
     /// About to be delivered; not reported yet.
     delivering: BTreeSet<u64>,
+    /// Were about to be when a child ended.
+    in_doubt: BTreeSet<u64>,
     rejected: BTreeSet<u64>,
     rejecting: BTreeSet<u64>,
     /// May be lost: a file that holds it was damaged on purpose.
@@ -41,12 +43,20 @@ impl Books {
                 }
             }
             Report::Delivering(from, to) => self.delivering.extend(from..=to),
-            Report::Delivered => self.delivered.append(&mut self.delivering),
+            Report::Delivered => {
+                self.in_doubt = self.in_doubt.difference(&self.delivering).copied().collect();
+                self.delivered.append(&mut self.delivering);
+            }
             Report::Rejecting(number) => drop(self.rejecting.insert(number)),
             Report::Rejected(number) => drop(self.rejected.insert(number)),
             Report::Damaging(from, to) => self.damaged.extend(from..=to),
             Report::Finished => {}
         }
+    }
+
+    /// A child has ended: what it was about to do may be done or not.
+    pub fn ended(&mut self) {
+        self.in_doubt.append(&mut self.delivering);
     }
 
     pub fn delivered(&self) -> usize {
@@ -57,12 +67,17 @@ impl Books {
         self.evicted.len()
     }
 
+    pub fn damaged(&self) -> usize {
+        self.damaged.len()
+    }
+
     pub fn rejected(&self) -> usize {
         self.rejected.len()
     }
 
     /// Compares with a queue that was just opened, and takes over how the step in doubt went out.
     pub fn check(&mut self, queue: &mut Queue, report: &OpenReport, what: &str) {
+        self.ended();
         for range in &report.missing {
             for number in range.clone() {
                 assert!(self.damaged.contains(&number), "{what}: {number} is missing: {report:?}");
@@ -87,7 +102,7 @@ impl Books {
                 gaps.contains(&number),
                 self.delivered.contains(&number),
             ];
-            let in_doubt = self.delivering.contains(&number) && number <= stats.cursor;
+            let in_doubt = self.in_doubt.contains(&number) && number <= stats.cursor;
             match places.iter().filter(|&&place| place).count() {
                 1 => {}
                 0 if in_doubt => {}
@@ -111,10 +126,9 @@ impl Books {
         assert_eq!(stats.pending.bytes, bytes as u64, "{what}");
         assert_eq!(stats.rejected.records, refused.len() as u64, "{what}");
 
-        let settled: BTreeSet<u64> =
-            self.delivering.iter().filter(|&&n| n <= stats.cursor).copied().collect();
-        self.delivered.extend(settled);
-        self.delivering.clear();
+        let doubted = std::mem::take(&mut self.in_doubt);
+        self.delivered
+            .extend(doubted.into_iter().filter(|&n| n <= stats.cursor && !gaps.contains(&n)));
         self.rejected.extend(refused);
         let success = queue.last_success().map(|success| success.record.seq);
         assert_eq!(success, self.delivered.last().copied(), "{what}: the last success");

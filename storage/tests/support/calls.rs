@@ -56,21 +56,18 @@ pub struct Control {
     path: PathBuf,
     below: PathBuf,
     log: PathBuf,
+    words: PathBuf,
 }
 
 impl Control {
     /// For a child that works in `below`; `room` takes the files this needs.
     pub fn new(room: &Path, below: &Path) -> Self {
         let path = room.join("calls.control");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .unwrap();
+        let file =
+            File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         file.set_len(4096).unwrap();
-        Self { file, path, below: below.to_path_buf(), log: room.join("calls.log") }
+        let (log, words) = (room.join("calls.log"), room.join("words"));
+        Self { file, path, below: below.to_path_buf(), log, words }
     }
 
     /// Acts on the calls `first..=last`, counted from now.
@@ -110,6 +107,16 @@ impl Control {
         if with_log {
             command.env("CALLS_LOG", &self.log);
         }
+    }
+
+    /// Where the child's error output goes.
+    pub fn words(&self) -> File {
+        File::create(&self.words).unwrap()
+    }
+
+    /// What the child wrote there.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.words).unwrap_or_default()
     }
 
     /// The calls that were logged, in order: name and path.
