@@ -180,6 +180,7 @@ fn refused_any_call_nothing_is_lost() {
         let last = point + [0, 0, 6][point % 3];
         let what = format!("error {error} from call {point} to {last}, {name} {}", tail(path));
         place.control.act(point as u64, last as u64, Action::Refuse(error));
+        place.books.tried_again = true;
         let (finished, engine_died) = place.run(1000, STUBBORN, &what);
         assert!(finished || engine_died, "{what}: {}", place.control.said());
         died.fetch_add(usize::from(engine_died), Ordering::Relaxed);
@@ -191,17 +192,4 @@ fn refused_any_call_nothing_is_lost() {
         calls.len(),
         died.into_inner()
     );
-}
-#[test]
-#[ignore = "debug"]
-fn one() {
-    let n = |k: &str| std::env::var(k).unwrap().parse::<u64>().unwrap();
-    let mut place = Place::new();
-    place.control.act(n("P"), n("Q"), Action::Refuse(n("E")));
-    let data = place.dir.path().join("data");
-    let (reports, _) = worker::finish(&data, 1000, STUBBORN, &place.control, true);
-    println!("{reports:?}\n{}", place.control.said());
-    for (at, (a, b)) in place.control.logged().iter().enumerate().skip(n("P") as usize - 8).take(40) { println!("{} {a} {}", at+1, tail(b)); }
-    for r in &reports { place.books.enter(r, "x"); }
-    place.check("one");
 }

@@ -30,6 +30,9 @@ pub struct Books {
     damaged: BTreeSet<u64>,
     /// Numbers seen in gaps because the queue was full.
     evicted: BTreeSet<u64>,
+    /// Steps that failed were tried again: a record may then be kept as rejected twice, and is
+    /// counted, but not listed, as two.
+    pub tried_again: bool,
 }
 
 impl Books {
@@ -124,14 +127,21 @@ impl Books {
         assert_eq!(stats.pending.records, records.len() as u64, "{what}");
         let bytes: usize = records.iter().map(|r| r.payload.len()).sum();
         assert_eq!(stats.pending.bytes, bytes as u64, "{what}");
-        assert_eq!(stats.rejected.records, refused.len() as u64, "{what}");
+        let copies = stats.rejected.records;
+        let kept = refused.len() as u64;
+        assert!(copies == kept || (self.tried_again && copies > kept), "{what}: {copies}, {kept}");
 
         let doubted = std::mem::take(&mut self.in_doubt);
         self.delivered
             .extend(doubted.into_iter().filter(|&n| n <= stats.cursor && !gaps.contains(&n)));
         self.rejected.extend(refused);
         let success = queue.last_success().map(|success| success.record.seq);
-        assert_eq!(success, self.delivered.last().copied(), "{what}: the last success");
+        let expected = self.delivered.last().copied();
+        let may_be_gone = expected.is_some_and(|number| self.damaged.contains(&number));
+        assert!(
+            success == expected || may_be_gone,
+            "{what}: last success {success:?}, {expected:?}"
+        );
     }
 
     fn check_contents(&mut self, records: &[Record], what: &str) {

@@ -8,7 +8,8 @@
  *   3  what to do: see `enum action`
  *   4  the error number for a refusal
  * CALLS_BELOW is the directory, as the program itself names it. CALLS_LOG, if set, names a file
- * that gets a line for each call: its number, its name and the path.
+ * that gets a line for each call: its number, its name and the path. CALLS_ONLY, if set, is part
+ * of the names of the only calls that count.
  *
  * Only calls through the library's own names are seen; the test that uses this compares the log
  * with what it expects, so that a program that goes another way is noticed.
@@ -43,13 +44,14 @@ struct verdict {
 
 static const size_t PAGE = 4096;
 static struct control *control;
-static const char *below;
+static const char *below, *only;
 static int log_to = -1;
 
 __attribute__((constructor)) static void begin(void)
 {
     const char *path = getenv("CALLS_CONTROL");
     below = getenv("CALLS_BELOW");
+    only = getenv("CALLS_ONLY");
     if (!path || !below)
         return;
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
@@ -66,8 +68,9 @@ __attribute__((constructor)) static void begin(void)
 
 static void send_myself(int signal)
 {
-    syscall(SYS_kill, getpid(), signal);
-    /* A kill does not return; a stop returns when the program is let go on. */
+    /* To this very thread, so that it does not get ahead before the others are stopped. A kill does
+     * not return; a stop returns when the program is let go on. */
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
     while (signal == SIGKILL)
         pause();
 }
@@ -75,7 +78,7 @@ static void send_myself(int signal)
 static struct verdict judge(const char *name, const char *path)
 {
     struct verdict verdict = {0, 0};
-    if (!control || strncmp(path, below, strlen(below)) != 0)
+    if (!control || strncmp(path, below, strlen(below)) != 0 || (only && !strstr(name, only)))
         return verdict;
     uint64_t number = atomic_fetch_add(&control->count, 1) + 1;
     if (log_to >= 0) {

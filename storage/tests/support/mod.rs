@@ -3,6 +3,7 @@
 
 pub mod books;
 pub mod calls;
+pub mod image;
 pub mod worker;
 
 use std::path::Path;
@@ -75,10 +76,13 @@ impl Random {
     }
 }
 
-/// A directory in memory where there is one: a kill takes nothing that was written, synced or
-/// not, so where only kills matter a disk would but slow the test down.
+/// A directory in memory where there is room in it: a kill takes nothing that was written, synced
+/// or not, so where only kills matter a disk would but slow the test down.
 pub fn quick_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+    const ROOM: u64 = 512 << 20;
+    let free = rustix::fs::statvfs("/dev/shm").map_or(0, |at| at.f_bavail * at.f_frsize);
+    let quick = (free >= ROOM).then(|| tempfile::tempdir_in("/dev/shm").ok()).flatten();
+    quick.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 pub fn copy_tree(from: &Path, to: &Path) {
