@@ -306,8 +306,8 @@ impl Model {
                 // Numbers that nobody knows to have been given out.
                 (None, found) => found == State::Gap,
                 (Some(State::Pending), State::Gap) => true,
-                // Twice is better than never.
-                (Some(State::Sent), State::Pending) => harmed == "cursor",
+                // Twice is better than never; and what was delivered may be unreadable by now.
+                (Some(State::Sent), State::Pending | State::Gap) => harmed == "cursor",
                 // What would not be delivered may be, if that is what is not known any more.
                 (Some(State::Gap), State::Pending) => harmed == "manifest",
                 // The reason is lost, and with it that it was not delivered.

@@ -1,6 +1,7 @@
 //! A child process that works on a queue until it is killed, and says what it does.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "that is how a child speaks")]
 
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -75,7 +76,7 @@ pub fn parse(line: &str) -> Option<Report> {
 }
 
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "@ {line} .").unwrap();
+    println!("@ {line} .");
 }
 
 /// The child's work; does nothing in a process that was not started as one.
@@ -150,8 +151,9 @@ impl Worker {
 
     fn reopen(&mut self, cleanly: bool) {
         let queue = self.queue.take().unwrap();
-        let closed = if cleanly { queue.close() } else { Ok(drop(queue)) };
-        if let Err(error) = closed {
+        if !cleanly {
+            drop(queue);
+        } else if let Err(error) = queue.close() {
             assert!(self.tries > 1, "{error:?}");
         }
         self.open();
