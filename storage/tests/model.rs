@@ -102,6 +102,8 @@ struct Model {
     success: Option<u64>,
     /// Something was damaged: what is still to be delivered may turn out to be unreadable.
     damaged: bool,
+    /// So may the copies of what was rejected, the next time they are opened.
+    copies_damaged: bool,
 }
 
 impl Model {
@@ -284,6 +286,7 @@ impl Model {
     /// file vouches for may have changed, and every number must be somewhere.
     fn take_over_damage(&mut self, queue: &mut Queue, harmed: &str) {
         self.damaged = true;
+        self.copies_damaged |= harmed.contains(".rejected/");
         let pending = numbers(queue, Set::Pending);
         let rejected = numbers(queue, Set::Rejected);
         let gaps: Vec<u64> = queue.gaps().iter().flat_map(|gap| gap.from..=gap.to).collect();
@@ -313,7 +316,7 @@ impl Model {
                 // The reason is lost, and with it that it was not delivered.
                 (Some(State::Gap), State::Sent) => harmed == "manifest",
                 (Some(State::Rejected), State::Pending | State::Sent | State::Gap) => {
-                    harmed.contains(".rejected/")
+                    self.copies_damaged
                 }
                 (Some(known), found) => known == found,
             };
@@ -384,6 +387,32 @@ fn check(queue: &mut Queue, model: &mut Model, bound: Option<u64>) {
     assert!(agrees(stats.sent.records, sent.len() as u64));
     let success = queue.last_success().map(|s| s.record.seq);
     assert!(success == model.success || model.damaged);
+}
+
+/// Found by the model: with the newest slot of the cursor gone the one before it counts, and a
+/// record that was rejected in between was a gap as well.
+#[test]
+fn a_cursor_gone_back_makes_no_gap_of_what_was_rejected() {
+    for slot in [0, 4096] {
+        let dir = quick_dir();
+        let options = options_of(None, 0);
+        let mut queue = open(dir.path(), &options);
+        append(&mut queue, 24, 100);
+        queue.acknowledge(5, confirm(1)).unwrap();
+        queue.reject(12, "no", stamp(1)).unwrap();
+        queue.acknowledge(11, confirm(1)).unwrap();
+        queue.maintain(stamp(1)).unwrap();
+        assert_eq!((queue.stats().cursor, generations(dir.path(), "pending").len()), (12, 1));
+        queue.close().unwrap();
+        let path = dir.path().join("queue/cursor");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[slot + 20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let mut queue = open(dir.path(), &options);
+        assert!(queue.gaps().iter().all(|gap| gap.to < 12), "{:?}", queue.gaps());
+        assert_eq!(numbers(&mut queue, Set::Rejected), [12]);
+        assert_eq!(numbers(&mut queue, Set::Pending), (13..=24).collect::<Vec<_>>());
+    }
 }
 
 /// More: `HARBORFORGE_MODEL_CASES=2000 cargo test -p harborforge-storage --test model`.
