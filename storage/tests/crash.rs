@@ -84,8 +84,7 @@ fn run_and_kill(dir: &Path, kill: u64, books: &mut Books) {
     let wanted = if random.below(8) == 0 { 0 } else { 1 + random.below(36) };
     let what = format!("kill {kill}");
     let mut heard = 0;
-    loop {
-        let Some(line) = lines.next() else { break };
+    for line in lines.by_ref() {
         if let Some(report) = worker::parse(&line.unwrap()) {
             books.enter(&report, &what);
             heard += 1;

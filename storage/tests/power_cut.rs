@@ -229,15 +229,13 @@ impl<'a> Work<'a> {
             kind => {
                 let after = copy.with_extension("after");
                 image::copy(image, &after);
-                let torn = if kind == 1 {
+                if kind == 1 {
                     fs::rename(&after, copy).unwrap();
-                    false
-                } else {
-                    let (_, missing) = image::tear(copy, &after, random);
-                    fs::remove_file(&after).unwrap();
-                    missing > 0
-                };
-                torn
+                    return false;
+                }
+                let (_, missing) = image::tear(copy, &after, random);
+                fs::remove_file(&after).unwrap();
+                missing > 0
             }
         }
     }
