@@ -123,6 +123,15 @@ impl Model {
     }
 }
 
+/// A generation that still takes records may turn out to be damaged when it does: the call fails,
+/// and made again it goes to a fresh one.
+fn again<T>(damaged: bool, mut step: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    match step() {
+        Err(Error::Engine { .. }) if damaged => step(),
+        result => result,
+    }
+}
+
 fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
     let mut dir = quick_dir();
     let options = options_of(bound, retain);
@@ -145,7 +154,7 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
                     .iter()
                     .map(|payload| NewRecord { stamp: stamp(now), payload })
                     .collect();
-                let range = q.append(&records).unwrap();
+                let range = again(model.damaged, || q.append(&records)).unwrap();
                 assert_eq!(range, last + 1..=last + sizes.len() as u64);
                 model.records.extend(payloads.iter().map(|p| (p.len(), State::Pending)));
             }
@@ -190,7 +199,7 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
             }
             Op::Reject(ahead) => {
                 let number = cursor + ahead;
-                let result = q.reject(number, "no", stamp(now));
+                let result = again(model.damaged, || q.reject(number, "no", stamp(now)));
                 if number > last {
                     assert!(matches!(result, Err(Error::BeyondEnd { .. })));
                 } else {
