@@ -128,7 +128,34 @@ pub(crate) fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generatio
             tracing::warn!(path = %path.display(), %error, "cannot remove what is left over");
         }
     }
-    Ok(arrange(generation_names(dir)?, known))
+    let (names, superseded) = without_superseded(generation_names(dir)?);
+    for name in superseded {
+        let path = dir.join(name.to_string());
+        let doomed = dir.join(format!("{name}{DOOMED}"));
+        let removed =
+            std::fs::rename(&path, &doomed).and_then(|()| std::fs::remove_dir_all(&doomed));
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "cannot remove what is left over");
+        }
+    }
+    Ok(arrange(names, known))
+}
+
+/// Tells the generations that count from what a failed append left behind.
+///
+/// Such a one should have been deleted, but that may have failed too, or not have been synced. It
+/// is known by a younger one (with a higher id) that begins at the same number or below: that one
+/// was made for the next try, and what the older holds never counted.
+fn without_superseded(mut names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
+    names.sort_by_key(|name| std::cmp::Reverse(name.id));
+    let mut lowest = u64::MAX;
+    names.into_iter().partition(|name| {
+        let counts = name.role == Role::Rejected || name.first < lowest;
+        if counts && name.role != Role::Rejected {
+            lowest = name.first;
+        }
+        counts
+    })
 }
 
 /// The directories in `dir` that are generations by their name.
@@ -148,6 +175,7 @@ pub(crate) fn generation_names(dir: &Path) -> Result<Vec<Name>, Error> {
 
 /// Puts generations in order and settles which of two owns a number.
 pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
+    let (names, _) = without_superseded(names);
     let mut row = Vec::new();
     let mut rejects = Vec::new();
     let mut next_id = 1;
@@ -208,4 +236,27 @@ fn count_records(
     }
     g.attach(store);
     Ok((mended, sight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_append_left_takes_no_number_from_the_next_try() {
+        let name = |first, id, role| Name { first, id, role };
+        let row = [(1, 1), (40, 2), (57, 6), (75, 7)].map(|(f, i)| name(f, i, Role::Pending));
+        // Made by tries that failed after 57 was given out, or at the very same number.
+        let left = [(68, 3), (57, 4), (60, 5)].map(|(f, i)| name(f, i, Role::Pending));
+        let rejected = name(3, 8, Role::Rejected);
+        let all = row.iter().chain(&left).chain([&rejected]).copied().collect::<Vec<_>>();
+        let (mut counts, mut superseded) = without_superseded(all.clone());
+        counts.sort_by_key(|name| name.id);
+        superseded.sort_by_key(|name| name.id);
+        assert_eq!(counts, [&row[..], &[rejected]].concat());
+        assert_eq!(superseded, left);
+        let arranged = arrange(all, &[]);
+        assert_eq!(arranged.row.iter().map(|g| g.id).collect::<Vec<_>>(), [1, 2, 6, 7]);
+        assert_eq!((arranged.rejects.len(), arranged.next_id), (1, 9));
+    }
 }

@@ -15,7 +15,15 @@ use crate::files;
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said, not left to closing: a process that is just being started by another thread
+        // shares the handle for a moment, and would hold the lock as long.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -37,7 +45,7 @@ impl Lock {
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "cannot note the process id in the lock");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Takes the lock on an existing file for reading, together with other readers. Nothing is
@@ -51,7 +59,7 @@ impl Lock {
             Err(error) => return Err(Error::io("open", path, error)),
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(held(&mut file, path)),
             Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
         }

@@ -38,7 +38,9 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         match file.try_lock() {
-            Ok(()) => return Ok(()),
+            // Said, not left to closing: a process that is just being started by another thread
+            // shares the handle for a moment, and would hold the lock as long.
+            Ok(()) => return file.unlock(),
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
             Err(TryLockError::Error(error)) => return Err(error),
         }

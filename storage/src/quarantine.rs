@@ -52,9 +52,12 @@ impl Queue {
         let target = quarantine.join(path.file_name().unwrap_or_default());
         files::ensure_private_dir(&quarantine)
             .and_then(|()| std::fs::rename(path, &target))
-            .and_then(|()| files::sync_dir(&quarantine))
-            .and_then(|()| files::sync_dir(&self.dir))
             .map_err(|e| Error::io("move to quarantine", path, e))?;
+        // It has moved, synced or not: should a power cut bring it back, it is set aside again.
+        let synced = files::sync_dir(&quarantine).and_then(|()| files::sync_dir(&self.dir));
+        if let Err(error) = synced {
+            tracing::warn!(path = %target.display(), %error, "set aside, but not synced");
+        }
         self.quarantined.records = self.quarantined.records.saturating_add(1);
         self.quarantined.bytes = self.quarantined.bytes.saturating_add(files::disk_usage(&target));
         self.news.quarantined.push(target);

@@ -204,8 +204,9 @@ impl Queue {
             let set_aside = names.filter_map(Name::parse).filter(|n| n.role == Role::Pending);
             self.cursor = cursor::derive(&self.row, last, set_aside.map(|n| n.first).min());
         }
-        let low =
-            self.row.iter().find(|g| g.role == Role::Pending).map_or(self.cursor, |g| g.first);
+        // The cursor may have gone back behind the generations, if its newest slot was lost.
+        let low = self.row.iter().find(|g| g.role == Role::Pending).map_or(u64::MAX, |g| g.first);
+        let low = low.min(self.cursor.saturating_add(1));
         for gap in self.gaps.as_slice() {
             self.settled.insert(gap.from, gap.to);
         }

@@ -1,7 +1,10 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod books;
+pub mod calls;
 pub mod host;
+pub mod image;
 pub mod worker;
 
 use std::path::Path;
@@ -72,6 +75,15 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }
+}
+
+/// A directory in memory where there is room in it: a kill takes nothing that was written, synced
+/// or not, so where only kills matter a disk would but slow the test down.
+pub fn quick_dir() -> tempfile::TempDir {
+    const ROOM: u64 = 512 << 20;
+    let free = rustix::fs::statvfs("/dev/shm").map_or(0, |at| at.f_bavail * at.f_frsize);
+    let quick = (free >= ROOM).then(|| tempfile::tempdir_in("/dev/shm").ok()).flatten();
+    quick.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 pub fn copy_tree(from: &Path, to: &Path) {
