@@ -19,13 +19,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::files;
-use crate::mend::{Repairs, free_of_leftovers, move_aside, remove_half_snapshots};
+use crate::frames::SEGMENT;
+use crate::mend::{
+    KEPT_LOG, Repairs, free_of_leftovers, has_snapshot, keep_log_unless_sound, move_aside,
+    remove_half_snapshots,
+};
 use crate::record;
 
-/// sled's segment. 64 KiB keeps the file at 1.8 times the payload; 512 KiB takes 3 times.
-const SEGMENT: usize = 64 * 1024;
 /// Largest value. 17 of them, with keys, stay below a quarter of a segment.
-const CHUNK: usize = 896;
+pub(crate) const CHUNK: usize = 896;
 /// Payload bytes after which a sync is due.
 pub(crate) const SYNC_EVERY: usize = 28 * 1024;
 
@@ -133,8 +135,42 @@ impl Store {
 
     /// Opens the database in `dir`, mending what can be mended without loss.
     ///
+    /// Opening erases whatever the engine does not see as part of its log any more, so a log that
+    /// is not sound is copied first ([`Repairs::kept_log`]): it is for the caller to look into
+    /// the copy and to remove it. If there already is one, an opening like this was cut off, by a
+    /// kill or by the death of the engine, and it is not tried again.
+    ///
     /// [`Fault::Damaged`] comes only after everything was tried.
     pub(crate) fn open(dir: &Path, cache: u64, repairs: &mut Repairs) -> Result<Self, Fault> {
+        if dir.join(KEPT_LOG).try_exists()? {
+            return Err(Fault::Damaged("opening it was cut off before".to_owned()));
+        }
+        if dir.join("db").try_exists()? {
+            keep_log_unless_sound(dir, repairs)?;
+        }
+        Self::open_as_it_is(dir, cache, repairs)
+    }
+
+    /// Likewise one that was closed for good: nothing but its snapshot tells what is in it, so
+    /// the log is looked at only if there is none to be read.
+    pub(crate) fn open_sealed(
+        dir: &Path,
+        cache: u64,
+        repairs: &mut Repairs,
+    ) -> Result<Self, Fault> {
+        if has_snapshot(dir)? {
+            Self::open_as_it_is(dir, cache, repairs)
+        } else {
+            Self::open(dir, cache, repairs)
+        }
+    }
+
+    /// Likewise, where it does not matter what is erased: a copy.
+    pub(crate) fn open_copy(dir: &Path, cache: u64) -> Result<Self, Fault> {
+        Self::open_as_it_is(dir, cache, &mut Repairs::default())
+    }
+
+    fn open_as_it_is(dir: &Path, cache: u64, repairs: &mut Repairs) -> Result<Self, Fault> {
         remove_half_snapshots(dir, repairs)?;
         // sled would quietly make an empty database in place of a lost one.
         if !dir.join("db").try_exists()? {
@@ -148,6 +184,10 @@ impl Store {
         tracing::debug!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
         // The settings are the same for all databases, and the log alone rebuilds a snapshot.
         for prefixes in [["conf"].as_slice(), &["snap."]] {
+            if prefixes.contains(&"snap.") {
+                // Without it the log alone counts.
+                keep_log_unless_sound(dir, repairs)?;
+            }
             if !move_aside(dir, prefixes, repairs)? {
                 continue;
             }
@@ -325,12 +365,11 @@ impl Partial {
     }
 }
 
-fn key(seq: u64, index: u16) -> [u8; 10] {
-    let mut key = [0; 10];
-    let (head, tail) = key.split_at_mut(8);
-    head.copy_from_slice(&seq.to_be_bytes());
-    tail.copy_from_slice(&index.to_be_bytes());
-    key
+/// The key of a chunk: its record's number and its index, big-endian, so that they sort.
+pub(crate) const fn key(seq: u64, index: u16) -> [u8; 10] {
+    let [a, b, c, d, e, f, g, h] = seq.to_be_bytes();
+    let [i, j] = index.to_be_bytes();
+    [a, b, c, d, e, f, g, h, i, j]
 }
 
 fn split_key(key: &[u8]) -> Option<(u64, u16)> {

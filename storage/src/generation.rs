@@ -11,6 +11,8 @@ use crate::engine::{Fault, Store, Visit};
 use crate::manifest::{Role, Sealed};
 use crate::mend::Repairs;
 use crate::record;
+use crate::rescue::check_opened;
+use crate::salvage::Wanted;
 use crate::types::Stamp;
 
 /// A size not known yet.
@@ -37,6 +39,8 @@ pub(crate) struct Generation {
     pub(crate) sealed: bool,
     /// Takes appends: at most the last of a row.
     pub(crate) appendable: bool,
+    /// Numbers of its share that opening found to be missing.
+    pub(crate) missing: Vec<(u64, u64)>,
     /// Bytes on disk when last looked at.
     pub(crate) disk_bytes: u64,
     /// Payload sizes by `seq - first`, as far as known.
@@ -61,6 +65,7 @@ impl Generation {
             excluded: Vec::new(),
             sealed: false,
             appendable: false,
+            missing: Vec::new(),
             disk_bytes: 0,
             sizes: Vec::new(),
             store: None,
@@ -124,6 +129,22 @@ impl Generation {
         self.sizes = Vec::new();
     }
 
+    /// Closes the database, which goes on being open for whoever asks for it here.
+    pub(crate) fn take_store(&mut self) -> Option<Store> {
+        self.sizes = Vec::new();
+        self.store.take()
+    }
+
+    /// Which records its files may hold.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match self.role {
+            Role::Rejected => Wanted { from: 1, to: u64::MAX, rejected: true },
+            Role::Pending | Role::Sent => {
+                Wanted { from: self.first, to: self.last, rejected: false }
+            }
+        }
+    }
+
     /// Closes it unless it goes on being written.
     pub(crate) fn close_unless_appendable(&mut self) {
         if !self.appendable {
@@ -139,7 +160,13 @@ impl Generation {
         repairs: &mut Repairs,
     ) -> Result<&mut Store, Fault> {
         if self.store.is_none() {
-            self.store = Some(Store::open(&self.path(queue_dir), cache, repairs)?);
+            let path = self.path(queue_dir);
+            let open = if self.sealed { Store::open_sealed } else { Store::open };
+            let store = open(&path, cache, repairs)?;
+            let checked = check_opened(&path, &store, repairs, self.wanted(), &|_| true);
+            // Kept if it lacks something, too: it is rescued from.
+            self.store = Some(store);
+            checked?;
         }
         // Just filled; said so that no panic is needed.
         self.store.as_mut().ok_or_else(|| Fault::Io(std::io::Error::other("not open")))

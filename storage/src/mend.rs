@@ -1,6 +1,7 @@
 //! Mending the files of a database before it is opened.
 //!
-//! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`.
+//! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`, and
+//! a log the engine would erase part of is copied to [`KEPT_LOG`] first.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -9,12 +10,20 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files;
+use crate::frames;
+
+/// A copy of the log as it was before the engine opened it.
+pub(crate) const KEPT_LOG: &str = "before.db";
+/// A copy of the log that takes its place, see [`free_of_leftovers`].
+pub(crate) const FRESH_LOG: &str = "fresh.db";
 
 /// What was mended to get a database open.
 #[derive(Debug, Default)]
 pub(crate) struct Repairs {
     pub(crate) removed_snapshots: Vec<PathBuf>,
     pub(crate) moved_aside: Vec<PathBuf>,
+    /// A copy of the log was made, since opening may have erased some of it.
+    pub(crate) kept_log: bool,
 }
 
 impl Repairs {
@@ -44,11 +53,49 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
         }
     }
     tracing::warn!(path = %path.display(), "a closed database is still locked; going on with a copy");
-    let fresh = dir.join("fresh.db");
+    let fresh = dir.join(FRESH_LOG);
     fs::copy(&path, &fresh)?;
     files::sync_file(&fresh)?;
     fs::rename(&fresh, &path)?;
     files::sync_dir(dir)
+}
+
+/// Copies the log of the database in `dir` to [`KEPT_LOG`], durably, unless the engine will take
+/// all of it, or there is a copy.
+///
+/// # Errors
+/// What kept it from being copied, a full disk above all: the database must not be opened then.
+pub(crate) fn keep_log_unless_sound(dir: &Path, repairs: &mut Repairs) -> io::Result<()> {
+    let (path, kept) = (dir.join("db"), dir.join(KEPT_LOG));
+    if kept.try_exists()? || frames::is_sound(&File::open(&path)?)? {
+        return Ok(());
+    }
+    let temporary = kept.with_extension("tmp");
+    let copied = fs::copy(&path, &temporary)
+        .and_then(|_| files::sync_file(&temporary))
+        .and_then(|()| fs::rename(&temporary, &kept))
+        .and_then(|()| files::sync_dir(dir));
+    if copied.is_err() {
+        // Room for the next try; it may not be there at all.
+        let _ = fs::remove_file(&temporary);
+    }
+    repairs.kept_log |= copied.is_ok();
+    copied
+}
+
+/// Removes the copy: what was in it is not needed any more.
+pub(crate) fn forget_kept_log(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(KEPT_LOG)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether the database in `dir` has a finished snapshot.
+pub(crate) fn has_snapshot(dir: &Path) -> io::Result<bool> {
+    Ok(files::names(dir)?
+        .iter()
+        .any(|(name, _)| name.starts_with("snap.") && !name.ends_with(".generating")))
 }
 
 /// Deletes snapshots that a kill left unfinished: the engine would take one for the newest.

@@ -13,6 +13,7 @@ use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
+use crate::rescue::check_opened;
 use crate::types::{GapReason, Maintenance, Stamp};
 
 /// A drained generation that still takes records is replaced above this size on disk.
@@ -367,10 +368,14 @@ impl Queue {
 fn seal(g: &mut Generation, dir: &Path, cache: u64) -> Result<(), Fault> {
     let path = g.path(dir);
     g.close();
-    let mut store = Store::open(&path, cache, &mut Repairs::default())?;
-    store.sync()?;
-    files::sync_dir(&path)?;
+    let mut repairs = Repairs::default();
+    let mut store = Store::open(&path, cache, &mut repairs)?;
+    let checked = check_opened(&path, &store, &repairs, g.wanted(), &|_| true);
+    let synced = store.sync();
     g.attach(store);
+    checked?;
+    synced?;
+    files::sync_dir(&path)?;
     g.sealed = true;
     g.disk_bytes = files::disk_usage(&path);
     Ok(())
