@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::files;
 use crate::frames::SEGMENT;
 use crate::mend::{
-    KEPT_LOG, Repairs, free_of_leftovers, has_snapshot, keep_log_unless_sound, move_aside,
+    KEPT_LOG, Repairs, free_of_leftovers, has_snapshot, keep_log_unless_harmless, move_aside,
     remove_half_snapshots,
 };
 use crate::record;
@@ -135,8 +135,8 @@ impl Store {
 
     /// Opens the database in `dir`, mending what can be mended without loss.
     ///
-    /// Opening erases whatever the engine does not see as part of its log any more, so a log that
-    /// is not sound is copied first ([`Repairs::kept_log`]): it is for the caller to look into
+    /// Opening erases whatever the engine does not see as part of its log any more, so a log of
+    /// which that may cost a record is copied first ([`Repairs::kept_log`]): it is for the caller to look into
     /// the copy and to remove it. If there already is one, an opening like this was cut off, by a
     /// kill or by the death of the engine, and it is not tried again.
     ///
@@ -146,7 +146,7 @@ impl Store {
             return Err(Fault::Damaged("opening it was cut off before".to_owned()));
         }
         if dir.join("db").try_exists()? {
-            keep_log_unless_sound(dir, repairs)?;
+            keep_log_unless_harmless(dir, repairs)?;
         }
         Self::open_as_it_is(dir, cache, repairs)
     }
@@ -186,7 +186,7 @@ impl Store {
         for prefixes in [["conf"].as_slice(), &["snap."]] {
             if prefixes.contains(&"snap.") {
                 // Without it the log alone counts.
-                keep_log_unless_sound(dir, repairs)?;
+                keep_log_unless_harmless(dir, repairs)?;
             }
             if !move_aside(dir, prefixes, repairs)? {
                 continue;

@@ -8,11 +8,12 @@
 //! (what all keys of its page share); a leaf says what is lacking, a link does not.
 //!
 //! Needed for two things the engine does not do itself: to tell, before a database is opened,
-//! whether opening would erase something ([`is_sound`]), and to get at values it will not show
+//! whether opening would erase something ([`opening`]), and to get at values it will not show
 //! any more ([`values`]). Reads only, and never trusts what it reads.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// The engine's segment. 64 KiB keeps the file at 1.8 times the payload; 512 KiB takes 3 times.
@@ -119,7 +120,9 @@ enum Segment {
     Whole(Head),
     /// Messages, and then zeros.
     Begun(Head),
-    /// Something else.
+    /// Messages up to here, and then something else.
+    Cut(Head, usize),
+    /// Not a segment.
     Broken,
 }
 
@@ -160,21 +163,32 @@ fn walk(segment: &[u8]) -> Segment {
                 at = at.saturating_add(m.length);
             }
             Some(_) | None => {
-                return if zeros(rest) { Segment::Begun(head) } else { Segment::Broken };
+                return if zeros(rest) { Segment::Begun(head) } else { Segment::Cut(head, at) };
             }
         }
     }
     Segment::Whole(head)
 }
 
-/// Whether the engine will take every message of this log for good when it opens it. If not, it
-/// erases what it does not see as part of the log.
-///
-/// A kill or a power cut in the midst of writing leaves a log that is not sound either.
-pub(crate) fn is_sound(log: &File) -> io::Result<bool> {
+/// What opening a log does to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Nothing.
+    Harmless,
+    /// The engine takes the log to end here, and erases what lies from here to the end of its last
+    /// segment. After a kill or a power cut that may be a message half written; and where the
+    /// segment was in use before, it is what was there then.
+    CutsTail(Range<u64>),
+    /// There is no telling: whole segments may go.
+    Unknown,
+}
+
+/// Tells, without opening it, what the engine does to a log when it opens it: whatever it does not
+/// see as part of it any more is erased for good.
+pub(crate) fn opening(log: &File) -> io::Result<Opening> {
     let mut buffer = vec![0; SEGMENT];
     let mut heads = Vec::new();
-    let mut begun = None;
+    let mut ends = Vec::new();
     let mut at = 0u64;
     loop {
         let length = read_at(log, &mut buffer, at)?;
@@ -184,11 +198,16 @@ pub(crate) fn is_sound(log: &File) -> io::Result<bool> {
         match walk(buffer.get(..length).unwrap_or_default()) {
             Segment::Free => {}
             Segment::Whole(head) => heads.push(head),
-            Segment::Begun(head) if begun.is_none() => {
-                begun = Some(head.number);
+            Segment::Begun(head) => {
                 heads.push(head);
+                ends.push((head.number, None));
             }
-            Segment::Begun(_) | Segment::Broken => return Ok(false),
+            Segment::Cut(head, end) => {
+                heads.push(head);
+                let cut = at.saturating_add(end as u64)..at.saturating_add(length as u64);
+                ends.push((head.number, Some(cut)));
+            }
+            Segment::Broken => return Ok(Opening::Unknown),
         }
         at = at.saturating_add(SEGMENT as u64);
     }
@@ -198,7 +217,18 @@ pub(crate) fn is_sound(log: &File) -> io::Result<bool> {
     let stable = heads.iter().map(|head| head.stable).max().unwrap_or(0);
     let tail = heads.iter().filter(|head| head.number >= stable);
     let unbroken = tail.zip(stable..).all(|(head, expected)| head.number == expected);
-    Ok(unbroken && begun.is_none_or(|begun| Some(begun) == last))
+    let end = ends.pop();
+    // Only the last segment may end early.
+    if !unbroken
+        || !ends.is_empty()
+        || end.as_ref().is_some_and(|(number, _)| Some(*number) != last)
+    {
+        return Ok(Opening::Unknown);
+    }
+    Ok(match end {
+        Some((_, Some(cut))) => Opening::CutsTail(cut),
+        Some((_, None)) | None => Opening::Harmless,
+    })
 }
 
 /// Fills as much of `buffer` as the file has at `at`.

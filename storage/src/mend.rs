@@ -10,12 +10,16 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files;
-use crate::frames;
+use crate::frames::{self, Opening};
+use crate::salvage::is_worthless;
 
 /// A copy of the log as it was before the engine opened it.
 pub(crate) const KEPT_LOG: &str = "before.db";
 /// A copy of the log that takes its place, see [`free_of_leftovers`].
 pub(crate) const FRESH_LOG: &str = "fresh.db";
+
+/// Larger logs than this, far above a generation's usual size, are copied without looking.
+const LOOKED_THROUGH: usize = 16 * 1024 * 1024;
 
 /// What was mended to get a database open.
 #[derive(Debug, Default)]
@@ -60,14 +64,16 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
     files::sync_dir(dir)
 }
 
-/// Copies the log of the database in `dir` to [`KEPT_LOG`], durably, unless the engine will take
-/// all of it, or there is a copy.
+/// Copies the log of the database in `dir` to [`KEPT_LOG`], durably, unless opening it is
+/// harmless, or there is a copy.
 ///
 /// # Errors
 /// What kept it from being copied, a full disk above all: the database must not be opened then.
-pub(crate) fn keep_log_unless_sound(dir: &Path, repairs: &mut Repairs) -> io::Result<()> {
+pub(crate) fn keep_log_unless_harmless(dir: &Path, repairs: &mut Repairs) -> io::Result<()> {
     let (path, kept) = (dir.join("db"), dir.join(KEPT_LOG));
-    if kept.try_exists()? || frames::is_sound(&File::open(&path)?)? {
+    // A database that was just closed may still be written to.
+    free_of_leftovers(dir)?;
+    if kept.try_exists()? || is_harmless(&path)? {
         return Ok(());
     }
     let temporary = kept.with_extension("tmp");
@@ -81,6 +87,26 @@ pub(crate) fn keep_log_unless_sound(dir: &Path, repairs: &mut Repairs) -> io::Re
     }
     repairs.kept_log |= copied.is_ok();
     copied
+}
+
+/// Whether the engine erases no record from this log by opening it.
+fn is_harmless(path: &Path) -> io::Result<bool> {
+    let log = File::open(path)?;
+    let cut = match frames::opening(&log)? {
+        Opening::Harmless => return Ok(true),
+        Opening::CutsTail(cut) => cut,
+        Opening::Unknown => return Ok(false),
+    };
+    let size = usize::try_from(log.metadata()?.len()).unwrap_or(usize::MAX);
+    let (Ok(from), Ok(to)) = (usize::try_from(cut.start), usize::try_from(cut.end)) else {
+        return Ok(false);
+    };
+    if size > LOOKED_THROUGH {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; size];
+    frames::read_at(&log, &mut bytes, 0)?;
+    Ok(is_worthless(&mut bytes, from..to))
 }
 
 /// Removes the copy: what was in it is not needed any more.

@@ -18,6 +18,7 @@
 //! ours. Its number must be among the wanted ones, its checksum right.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::engine::{CHUNK, key};
 use crate::frames::{self, Value};
@@ -95,6 +96,23 @@ pub(crate) fn scan(log: &[u8], wanted: Wanted, found: &mut BTreeMap<u64, Vec<u8>
             found.insert(head.seq, bytes);
         }
     }
+}
+
+/// Whether everything in `log` that is a record is there also without the bytes in `range`, which
+/// are lost by that.
+pub(crate) fn is_worthless(log: &mut [u8], range: Range<usize>) -> bool {
+    let records = |log: &[u8]| {
+        [false, true].map(|rejected| {
+            let mut found = BTreeMap::new();
+            scan(log, Wanted { from: 0, to: u64::MAX, rejected }, &mut found);
+            found.into_keys().collect::<Vec<_>>()
+        })
+    };
+    let before = records(log);
+    if let Some(range) = log.get_mut(range) {
+        range.fill(0);
+    }
+    records(log) == before
 }
 
 /// Where the next bytes are that begin like a record.
