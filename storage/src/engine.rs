@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::files;
 use crate::frames::SEGMENT;
 use crate::mend::{
-    KEPT_LOG, Repairs, free_of_leftovers, has_snapshot, keep_log_unless_harmless, move_aside,
+    KEPT_LOG, Repairs, free_of_leftovers, keep_log_unless_harmless, move_aside,
     remove_half_snapshots,
 };
 use crate::record;
@@ -135,7 +135,7 @@ impl Store {
 
     /// Opens the database in `dir`, mending what can be mended without loss.
     ///
-    /// Opening erases whatever the engine does not see as part of its log any more, so a log of
+    /// Opening erases, snapshot or not, whatever the engine does not see as part of its log any more, so a log of
     /// which that may cost a record is copied first ([`Repairs::kept_log`]): it is for the caller to look into
     /// the copy and to remove it. If there already is one, an opening like this was cut off, by a
     /// kill or by the death of the engine, and it is not tried again.
@@ -149,20 +149,6 @@ impl Store {
             keep_log_unless_harmless(dir, repairs)?;
         }
         Self::open_as_it_is(dir, cache, repairs)
-    }
-
-    /// Likewise one that was closed for good: nothing but its snapshot tells what is in it, so
-    /// the log is looked at only if there is none to be read.
-    pub(crate) fn open_sealed(
-        dir: &Path,
-        cache: u64,
-        repairs: &mut Repairs,
-    ) -> Result<Self, Fault> {
-        if has_snapshot(dir)? {
-            Self::open_as_it_is(dir, cache, repairs)
-        } else {
-            Self::open(dir, cache, repairs)
-        }
     }
 
     /// Likewise, where it does not matter what is erased: a copy.
@@ -184,10 +170,6 @@ impl Store {
         tracing::debug!(dir = %dir.display(), error = first.text(), "a generation does not open; trying without its settings and snapshots");
         // The settings are the same for all databases, and the log alone rebuilds a snapshot.
         for prefixes in [["conf"].as_slice(), &["snap."]] {
-            if prefixes.contains(&"snap.") {
-                // Without it the log alone counts.
-                keep_log_unless_harmless(dir, repairs)?;
-            }
             if !move_aside(dir, prefixes, repairs)? {
                 continue;
             }

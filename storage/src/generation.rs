@@ -161,8 +161,7 @@ impl Generation {
     ) -> Result<&mut Store, Fault> {
         if self.store.is_none() {
             let path = self.path(queue_dir);
-            let open = if self.sealed { Store::open_sealed } else { Store::open };
-            let store = open(&path, cache, repairs)?;
+            let store = Store::open(&path, cache, repairs)?;
             let checked = check_opened(&path, &store, repairs, self.wanted(), &|_| true);
             // Kept if it lacks something, too: it is rescued from.
             self.store = Some(store);

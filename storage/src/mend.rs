@@ -117,13 +117,6 @@ pub(crate) fn forget_kept_log(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the database in `dir` has a finished snapshot.
-pub(crate) fn has_snapshot(dir: &Path) -> io::Result<bool> {
-    Ok(files::names(dir)?
-        .iter()
-        .any(|(name, _)| name.starts_with("snap.") && !name.ends_with(".generating")))
-}
-
 /// Deletes snapshots that a kill left unfinished: the engine would take one for the newest.
 pub(crate) fn remove_half_snapshots(dir: &Path, repairs: &mut Repairs) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
