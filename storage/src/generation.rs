@@ -162,10 +162,8 @@ impl Generation {
         if self.store.is_none() {
             let path = self.path(queue_dir);
             let store = Store::open(&path, cache, repairs)?;
-            let checked = check_opened(&path, &store, repairs, self.wanted(), &|_| true);
-            // Kept if it lacks something, too: it is rescued from.
+            check_opened(&path, &store, repairs, self.wanted(), &|_| true)?;
             self.store = Some(store);
-            checked?;
         }
         // Just filled; said so that no panic is needed.
         self.store.as_mut().ok_or_else(|| Fault::Io(std::io::Error::other("not open")))
