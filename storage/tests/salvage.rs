@@ -89,7 +89,7 @@ fn quarantined(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_generation_the_engine_is_blind_to_is_delivered_and_nothing_settled_comes_back() {
     for at in 0..4 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let due = build(dir.path());
         let epochs: Vec<_> = {
             let mut inspector = Inspector::open(dir.path()).unwrap();
@@ -128,7 +128,7 @@ fn every_generation_the_engine_is_blind_to_is_delivered_and_nothing_settled_come
 
 #[test]
 fn what_it_takes_is_counted_right() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     build(dir.path());
     let before = open(dir.path(), &small()).stats();
     let mut queue = open(dir.path(), &small());
@@ -148,12 +148,12 @@ fn what_it_takes_is_counted_right() {
 /// The states a kill leaves, one for each step.
 #[test]
 fn a_kill_at_any_step_costs_nothing() {
-    let origin = tempfile::tempdir().unwrap();
+    let origin = scratch();
     let due = build(origin.path());
     let second = |dir: &Path| generations(dir, "pending")[1].clone();
     blind(&second(origin.path()));
     // How it ends when nobody interferes.
-    let done = tempfile::tempdir().unwrap();
+    let done = scratch();
     copy_tree(origin.path(), done.path());
     let mut queue = open(done.path(), &small());
     assert_eq!(delivered(&mut queue), due);
@@ -165,7 +165,7 @@ fn a_kill_at_any_step_costs_nothing() {
         dir.join("queue").join(name)
     };
     for step in ["opened", "copied", "half made", "made", "moved", "in place"] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         copy_tree(origin.path(), dir.path());
         let broken = second(dir.path());
         match step {
@@ -211,7 +211,7 @@ fn a_kill_at_any_step_costs_nothing() {
 
 #[test]
 fn rejected_records_keep_their_reasons_and_are_not_delivered_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let due = build(dir.path());
     blind(&generations(dir.path(), "rejected")[0]);
     let (mut queue, report) = Queue::open(dir.path(), small(), stamp(10)).unwrap();
@@ -226,7 +226,7 @@ fn rejected_records_keep_their_reasons_and_are_not_delivered_again() {
 
 #[test]
 fn a_record_that_is_rejected_is_salvaged_first() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     build(dir.path());
     let mut queue = open(dir.path(), &small());
     // Its generation is not open yet, so what is on the disk counts.
@@ -297,7 +297,7 @@ fn snapshots(dir: &Path) -> Vec<Vec<String>> {
 
 #[test]
 fn a_sealed_generation_has_a_current_snapshot_and_damage_in_it_is_never_silent() {
-    let origin = tempfile::tempdir().unwrap();
+    let origin = scratch();
     let due = build(origin.path());
     let before = snapshots(origin.path());
     assert!(before[..3].iter().all(|names| names.len() == 1), "{before:?}");
@@ -309,7 +309,7 @@ fn a_sealed_generation_has_a_current_snapshot_and_damage_in_it_is_never_silent()
     let mut random = Random(7);
     let mut set_aside = 0;
     for trial in 0..40 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         copy_tree(origin.path(), dir.path());
         let path = generations(dir.path(), "pending")[1].join("db");
         let at = random.below(fs::metadata(&path).unwrap().len());
@@ -330,7 +330,7 @@ fn a_sealed_generation_has_a_current_snapshot_and_damage_in_it_is_never_silent()
 
 #[test]
 fn quarantine_is_bounded_in_number_and_bytes_and_leaves_alone_what_is_not_ours() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { generation_max_records: 2, ..options() };
     let mut queue = open(dir.path(), &options);
     for _ in 0..20 {

@@ -239,17 +239,6 @@ fn survive(dir: &Path, confirmed: u64, harmed: &[PathBuf], what: &str) -> Outcom
     }
 }
 
-/// Where nothing has to survive a power cut: in memory, if there is such a place.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir()
-        && let Ok(dir) = tempfile::tempdir_in(memory)
-    {
-        return dir;
-    }
-    tempfile::tempdir().unwrap()
-}
-
 fn env(name: &str) -> Option<usize> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -311,7 +300,7 @@ fn print_table(rows: &[(&str, Vec<&Trial>)]) {
 fn damage_anywhere_is_survived_and_told() {
     let root = scratch();
     let prepared = prepare(root.path());
-    let count = env("HARBORFORGE_FLIPS").unwrap_or(600);
+    let count = env("HARBORFORGE_FLIPS").unwrap_or(520);
     let outcomes = trials(count, |trial| {
         let mut random = Random(trial * 7919 + 1);
         let Prepared { dir: origin, confirmed, files: all } = &prepared[random.below(3) as usize];
@@ -376,7 +365,7 @@ fn a_flip_while_the_queue_is_open_is_survived_and_told() {
     let root = scratch();
     let origin = root.path().join("origin");
     build(&origin).close().unwrap();
-    let count = env("HARBORFORGE_FLIPS").map_or(120, |count| count / 5);
+    let count = env("HARBORFORGE_FLIPS").map_or(100, |count| count / 5);
     let outcomes = trials(count, |trial| {
         let mut random = Random(trial * 104_729 + 3);
         let dir = root.path().join(format!("open-{trial}"));
