@@ -10,6 +10,9 @@
 //! - `flush` alone does not reach the disk: [`Store::sync`] also calls fdatasync on the
 //!   database file through a handle of its own.
 //! - No flusher thread (`flush_every_ms(None)`).
+//! - Opening erases what the engine does not take for its log, snapshot or not: one bad byte in the
+//!   last segment costs all that follows it. So a log is looked through first (`frames.rs`), and
+//!   copied if opening it may cost a record.
 //! - Half-written snapshots go before every opening: sled takes one for the newest snapshot.
 //! - A panic is caught and becomes [`Fault::Damaged`].
 
@@ -151,12 +154,12 @@ impl Store {
         Self::open_as_it_is(dir, cache, repairs)
     }
 
-    /// Likewise, where it does not matter what is erased: a copy.
-    pub(crate) fn open_copy(dir: &Path, cache: u64) -> Result<Self, Fault> {
-        Self::open_as_it_is(dir, cache, &mut Repairs::default())
-    }
-
-    fn open_as_it_is(dir: &Path, cache: u64, repairs: &mut Repairs) -> Result<Self, Fault> {
+    /// Likewise, where it does not matter what is erased: a copy, or what was delivered.
+    pub(crate) fn open_as_it_is(
+        dir: &Path,
+        cache: u64,
+        repairs: &mut Repairs,
+    ) -> Result<Self, Fault> {
         remove_half_snapshots(dir, repairs)?;
         // sled would quietly make an empty database in place of a lost one.
         if !dir.join("db").try_exists()? {

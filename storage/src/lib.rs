@@ -17,8 +17,9 @@
 //!   removed record by record, whole generations go.
 //! - A gap is on disk before anything behind it is dropped, a rejected record is copied before
 //!   the cursor passes it, the cursor is on disk before `acknowledge` returns.
-//! - Damage costs what is damaged: it is listed, set aside in `quarantine/`, never wiped, and
-//!   never a reason not to open. Refusals of the operating system (a full disk, too many open
+//! - Damage costs what is damaged: the bytes of a broken generation are searched for its records
+//!   (`salvage.rs`, `rescue.rs`), what is not found is listed, the generation is set aside in
+//!   `quarantine/`, never wiped, and never a reason not to open. Refusals of the operating system (a full disk, too many open
 //!   files, a failing device, a missing permission) are never taken for damage.
 //!
 //! What a return value tells (an eviction, a quarantine, what opening mended) is logged at debug
@@ -37,7 +38,8 @@
 //! | `<first>-<id>.pending` | a generation: a small database of consecutive records |
 //! | `<first>-<id>.sent` | a drained one, kept for a while |
 //! | `<first>-<id>.rejected` | copies of records that were refused for good |
-//! | `quarantine/` | generations that could not be opened |
+//! | `<name>.salvaging`, `<name>.salvaged` | one that takes a broken one's place, for a moment |
+//! | `quarantine/` | broken generations, at most 16 |
 //!
 //! # Why generations
 //!
@@ -46,7 +48,8 @@
 //! other; a drained one is renamed or deleted as a whole. At most four are open between calls:
 //! the oldest, the newest, the one being read and the newest of the rejected; within a call one
 //! more. When one is closed for good it is opened once more to leave a current snapshot, which
-//! turns silent loss by damage into read errors.
+//! turns silent loss by damage into read errors, except in the last 64 KiB of its log: see
+//! `engine.rs` for what is done about those.
 //!
 //! `cargo bench -p harborforge-storage` shows what that costs. On a busy 2-core machine with
 //! 400-byte records: one durable append takes 1.2 to 1.6 times a raw write + fdatasync (half of

@@ -110,11 +110,15 @@ impl Queue {
         };
         let place = rescued.generation.path(&self.dir);
         let placed = fs::rename(&rescued.built, &place).and_then(|()| files::sync_dir(&self.dir));
-        placed.map_err(|error| {
+        if let Err(error) = placed {
             // Back as it was; if not even that works, the next opening finishes it.
-            let _ = fs::rename(&aside, path);
-            Error::io("put salvaged records in place", &place, error)
-        })
+            if fs::rename(&aside, path).is_ok() {
+                self.news.quarantined.retain(|gone| *gone != aside);
+            }
+            self.count_quarantine();
+            return Err(Error::io("put salvaged records in place", &place, error));
+        }
+        Ok(())
     }
 
     /// Whether some of `numbers`, which could not be read from generation `at` of the row, lie in

@@ -131,7 +131,7 @@ fn records_of_any_number_of_chunks_are_found_in_a_log() {
     assert_eq!(found.len(), expected.len());
     assert!(found == expected);
     // The largest there is.
-    let (log, expected) = log_of(&[400, record::MAX_PAYLOAD, 400]);
+    let (log, expected) = log_of(&[400, MAX_PAYLOAD, 400]);
     assert!(found_in(&log, ALL) == expected);
 }
 

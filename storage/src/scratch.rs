@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::{Fault, Store};
 use crate::error::Error;
 use crate::files;
+use crate::mend::Repairs;
 
 /// The engine's cache for a copy that is read once from front to back.
 const CACHE: u64 = 256 * 1024;
@@ -29,7 +30,7 @@ impl Scratch {
         let path = self.dir.path().join(name);
         copy_tree(from, &path).map_err(|e| Error::io("copy to a temporary directory", from, e))?;
         // Damage is kept for whoever reads; what the system refuses is an error at once.
-        let store = match Store::open_copy(&path, CACHE) {
+        let store = match Store::open_as_it_is(&path, CACHE, &mut Repairs::default()) {
             Ok(store) => Ok(store),
             Err(Fault::Damaged(text)) => Err(text),
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => {

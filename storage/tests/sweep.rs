@@ -379,11 +379,11 @@ fn a_flip_while_the_queue_is_open_is_survived_and_told() {
         let at = random.below(fs::metadata(path).unwrap().len());
         flip(path, at, random.below(8));
         let what = format!("trial {trial}: {} flipped at {at} while open", path.display());
-        let mut lost = account(&mut queue, CONFIRMED, &[path.clone()], &what);
+        let mut lost = account(&mut queue, CONFIRMED, std::slice::from_ref(path), &what);
         // What was appended meanwhile is sealed over the damage.
         append_to(&mut queue, 5);
         let done = queue.maintain(stamp(20_000)).unwrap();
-        lost.append(&mut account(&mut queue, CONFIRMED, &[path.clone()], &what));
+        lost.append(&mut account(&mut queue, CONFIRMED, std::slice::from_ref(path), &what));
         let last = queue.position().next_seq - 1;
         let read: BTreeSet<u64> = numbers(&mut queue, Set::Pending).into_iter().collect();
         let told: BTreeSet<u64> = queue.gaps().iter().flat_map(|gap| gap.from..=gap.to).collect();
@@ -393,7 +393,7 @@ fn a_flip_while_the_queue_is_open_is_survived_and_told() {
         lost.extend(told.range(RECORDS + 1..));
         queue.close().unwrap();
         let (mut queue, report) = Queue::open(&dir, small(), stamp(20_001)).unwrap();
-        lost.append(&mut account(&mut queue, CONFIRMED, &[path.clone()], &what));
+        lost.append(&mut account(&mut queue, CONFIRMED, std::slice::from_ref(path), &what));
         assert_eq!(numbers(&mut queue, Set::Pending), Vec::from_iter(read), "{what}");
         drop(queue);
         fs::remove_dir_all(&dir).unwrap();
