@@ -76,13 +76,13 @@ impl Queue {
             match count_records(g, dir, cache, u64::MAX, g.label, &|_| true, report) {
                 Ok((_, Sight::InPart)) => {
                     let fault = Fault::Damaged("some of it cannot be read".to_owned());
-                    self.quarantine_rejected(at, &fault)?;
+                    self.quarantine_rejected_or_leave(at, &fault)?;
                 }
                 Ok((mended, Sight::Whole)) => {
                     g.appendable = at.saturating_add(1) == newest && !mended;
                     g.close_unless_appendable();
                 }
-                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
+                Err(fault) if fault.is_damage() => self.quarantine_rejected_or_leave(at, &fault)?,
                 Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
             }
         }

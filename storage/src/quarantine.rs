@@ -131,6 +131,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Likewise while opening: what cannot be moved for now stays, and what was rejected is
+    /// delivered once more rather than nothing at all.
+    pub(crate) fn quarantine_rejected_or_leave(
+        &mut self,
+        at: usize,
+        fault: &Fault,
+    ) -> Result<(), Error> {
+        match self.quarantine_rejected(at, fault) {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "broken rejected records stay where they are for now");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
     /// The last number that may lie in this generation of the row.
     pub(crate) fn end_of_share(&self, at: usize) -> u64 {
         match self.row.get(at.saturating_add(1)) {

@@ -234,7 +234,7 @@ impl Queue {
             Err(fault) if fault.is_damage() => fault,
             Err(fault) => return Err(Error::engine("read from", &path, fault)),
         };
-        self.quarantine_rejected(at, &fault)?;
+        self.quarantine_rejected_or_leave(at, &fault)?;
         Ok(Sight::InPart)
     }
 
