@@ -219,6 +219,47 @@ mod tests {
         }
     }
 
+    /// Whatever a byte becomes and wherever the file ends, the daemon starts with some state, and
+    /// the state can be written again.
+    #[test]
+    fn no_damage_keeps_the_daemon_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut file = StateFile::load(dir.path(), URL);
+        let written = file.update(|s| {
+            s.key_fingerprint = Some(key(b"a"));
+            s.resume = Some(Resume { identifier: "vps.t1".to_owned(), token: "t".repeat(36) });
+        });
+        written.unwrap().write().unwrap();
+        let good = fs::read(&path).unwrap();
+        let flips = (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, 1u8 << bit)));
+        let flipped = flips.map(|(at, bit)| {
+            let mut bytes = good.clone();
+            bytes[at] ^= bit;
+            bytes
+        });
+        let cut = (0..good.len()).map(|end| good[..end].to_vec());
+        let (mut kept, mut lost) = (0, 0);
+        for damaged in flipped.chain(cut) {
+            fs::write(&path, &damaged).unwrap();
+            let mut file = StateFile::load(dir.path(), URL);
+            match file.get().key_fingerprint {
+                Some(_) => kept += 1,
+                None => lost += 1,
+            }
+            let _ = file.token("vps.t1");
+            let changed = file.update(|s| {
+                s.others.insert("mark".to_owned(), (kept + lost).into());
+            });
+            assert!(changed.is_some());
+        }
+        assert!(kept > 0 && lost > 0, "{kept} {lost}");
+        let _ = fs::remove_file(&path);
+        // A directory in its place: left alone, and said.
+        fs::create_dir(&path).unwrap();
+        assert_eq!(StateFile::load(dir.path(), URL).get().key_fingerprint, None);
+    }
+
     #[test]
     fn members_of_a_newer_version_are_kept() {
         let dir = tempfile::tempdir().unwrap();

@@ -15,6 +15,7 @@
 //!   the thread, with the error in [`Stopped`].
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -427,6 +428,7 @@ impl Worker {
         for path in &done.quarantined {
             tracing::error!(path = %path.display(), "part of the queue is damaged and was set aside");
         }
+        tell_salvaged(&done.salvaged);
         Ok(())
     }
 
@@ -442,6 +444,7 @@ impl Worker {
         for path in &report.quarantined {
             tracing::error!(path = %path.display(), "part of the queue is damaged and was set aside");
         }
+        tell_salvaged(&report.salvaged);
         for lost in &report.missing {
             tracing::error!(
                 from = lost.start(),
@@ -563,6 +566,16 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+/// What a damaged part of the queue still gave, in one line: there may be many runs.
+fn tell_salvaged(runs: &[RangeInclusive<u64>]) {
+    let samples: u64 = runs.iter().map(|run| run.end().saturating_sub(*run.start()) + 1).sum();
+    let from = runs.iter().map(|run| *run.start()).min();
+    let to = runs.iter().map(|run| *run.end()).max();
+    if let (Some(from), Some(to)) = (from, to) {
+        tracing::warn!(samples, from, to, "samples were salvaged from a damaged part of the queue");
     }
 }
 

@@ -13,10 +13,13 @@ use crate::error::Error;
 use crate::files;
 use crate::generation::{DOOMED, Generation, Name};
 use crate::manifest::{Role, Sealed};
+use crate::marks::Condition;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
 use crate::recovery::take_repairs;
+use crate::rescue::check_opened;
+use crate::salvage::Wanted;
 use crate::types::OpenReport;
 
 impl Queue {
@@ -37,8 +40,17 @@ impl Queue {
             let highest = self.highest_possible(at);
             let hint = if next.is_none() { highest } else { end };
             let (dir, cache) = (&self.dir, self.options.cache_bytes);
+            // What was on its way when the process ended was not appended; only what is vouched
+            // for, by the mark or by a younger generation, counts as lost.
+            let mark = (self.mark_file.condition() == Condition::Good)
+                .then(|| self.mark_file.value())
+                .filter(|_| next.is_none());
+            let (settled, cursor) = (&self.settled, self.cursor);
+            let matters = |seq: u64| {
+                seq > cursor && !settled.contains(seq) && mark.is_none_or(|mark| seq <= mark)
+            };
             let Some(g) = self.row.get_mut(at) else { continue };
-            match count_records(g, dir, cache, end, hint, report) {
+            match count_records(g, dir, cache, end, hint, &matters, report) {
                 Ok((mended, sight)) => {
                     g.appendable = next.is_none() && g.role == Role::Pending && !mended;
                     g.close_unless_appendable();
@@ -52,7 +64,7 @@ impl Queue {
                     if at == newest_of_row {
                         self.mark_file.raise(highest)?;
                     }
-                    self.quarantine(at, &fault)?;
+                    self.quarantine_or_leave(at, &fault, hint)?;
                 }
                 Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
             }
@@ -61,12 +73,16 @@ impl Queue {
         for at in (0..self.rejects.len()).rev() {
             let (dir, cache) = (&self.dir, self.options.cache_bytes);
             let Some(g) = self.rejects.get_mut(at).filter(|g| !g.sealed) else { continue };
-            match count_records(g, dir, cache, u64::MAX, g.label, report) {
-                Ok((mended, _)) => {
+            match count_records(g, dir, cache, u64::MAX, g.label, &|_| true, report) {
+                Ok((_, Sight::InPart)) => {
+                    let fault = Fault::Damaged("some of it cannot be read".to_owned());
+                    self.quarantine_rejected_or_leave(at, &fault)?;
+                }
+                Ok((mended, Sight::Whole)) => {
                     g.appendable = at.saturating_add(1) == newest && !mended;
                     g.close_unless_appendable();
                 }
-                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
+                Err(fault) if fault.is_damage() => self.quarantine_rejected_or_leave(at, &fault)?,
                 Err(fault) => return Err(Error::engine("open", &g.path(dir), fault)),
             }
         }
@@ -97,7 +113,8 @@ impl Queue {
                 self.mark_file.raise(highest)?;
             }
             let text = "no record is left in it".to_owned();
-            return self.quarantine(at, &Fault::Damaged(text));
+            let last = self.end_of_share(at).min(highest);
+            return self.quarantine_or_leave(at, &Fault::Damaged(text), last);
         }
         if !g.appendable {
             let g = self.row.remove(at);
@@ -210,14 +227,25 @@ fn count_records(
     cache: u64,
     end: u64,
     probe_to: u64,
+    matters: &dyn Fn(u64) -> bool,
     report: &mut OpenReport,
 ) -> Result<(bool, Sight), Fault> {
+    let path = g.path(dir);
     let mut repairs = Repairs::default();
-    let store = Store::open(&g.path(dir), cache, &mut repairs);
+    let store = Store::open(&path, cache, &mut repairs);
     let mended = repairs.any();
+    let low = if g.role == Role::Rejected { 1 } else { g.first };
+    let wanted = Wanted { from: low, to: end, rejected: g.role == Role::Rejected };
+    let checked = store
+        .as_ref()
+        .map_or(Ok(()), |store| check_opened(&path, store, &repairs, wanted, matters));
     take_repairs(report, repairs);
     let store = store?;
-    let low = if g.role == Role::Rejected { 1 } else { g.first };
+    if let Err(fault) = checked {
+        // What it does show is wanted by whoever rescues the rest.
+        g.attach(store);
+        return Err(fault);
+    }
     let mut found = Vec::new();
     let mut unreadable = 0;
     let sight = store.visit(low, end, probe_to, &mut |seq, bytes| {

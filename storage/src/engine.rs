@@ -10,6 +10,9 @@
 //! - `flush` alone does not reach the disk: [`Store::sync`] also calls fdatasync on the
 //!   database file through a handle of its own.
 //! - No flusher thread (`flush_every_ms(None)`).
+//! - Opening erases what the engine does not take for its log, snapshot or not: one bad byte in the
+//!   last segment costs all that follows it. So a log is looked through first (`frames.rs`), and
+//!   copied if opening it may cost a record.
 //! - Half-written snapshots go before every opening: sled takes one for the newest snapshot.
 //! - A panic is caught and becomes [`Fault::Damaged`].
 
@@ -19,13 +22,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::files;
-use crate::mend::{Repairs, free_of_leftovers, move_aside, remove_half_snapshots};
+use crate::frames::SEGMENT;
+use crate::mend::{
+    KEPT_LOG, Repairs, free_of_leftovers, keep_log_unless_harmless, move_aside,
+    remove_half_snapshots,
+};
 use crate::record;
 
-/// sled's segment. 64 KiB keeps the file at 1.8 times the payload; 512 KiB takes 3 times.
-const SEGMENT: usize = 64 * 1024;
 /// Largest value. 17 of them, with keys, stay below a quarter of a segment.
-const CHUNK: usize = 896;
+pub(crate) const CHUNK: usize = 896;
 /// Payload bytes after which a sync is due.
 pub(crate) const SYNC_EVERY: usize = 28 * 1024;
 
@@ -133,8 +138,28 @@ impl Store {
 
     /// Opens the database in `dir`, mending what can be mended without loss.
     ///
+    /// Opening erases, snapshot or not, whatever the engine does not see as part of its log any more, so a log of
+    /// which that may cost a record is copied first ([`Repairs::kept_log`]): it is for the caller to look into
+    /// the copy and to remove it. If there already is one, an opening like this was cut off, by a
+    /// kill or by the death of the engine, and it is not tried again.
+    ///
     /// [`Fault::Damaged`] comes only after everything was tried.
     pub(crate) fn open(dir: &Path, cache: u64, repairs: &mut Repairs) -> Result<Self, Fault> {
+        if dir.join(KEPT_LOG).try_exists()? {
+            return Err(Fault::Damaged("opening it was cut off before".to_owned()));
+        }
+        if dir.join("db").try_exists()? {
+            keep_log_unless_harmless(dir, repairs)?;
+        }
+        Self::open_as_it_is(dir, cache, repairs)
+    }
+
+    /// Likewise, where it does not matter what is erased: a copy, or what was delivered.
+    pub(crate) fn open_as_it_is(
+        dir: &Path,
+        cache: u64,
+        repairs: &mut Repairs,
+    ) -> Result<Self, Fault> {
         remove_half_snapshots(dir, repairs)?;
         // sled would quietly make an empty database in place of a lost one.
         if !dir.join("db").try_exists()? {
@@ -329,12 +354,11 @@ impl Partial {
     }
 }
 
-fn key(seq: u64, index: u16) -> [u8; 10] {
-    let mut key = [0; 10];
-    let (head, tail) = key.split_at_mut(8);
-    head.copy_from_slice(&seq.to_be_bytes());
-    tail.copy_from_slice(&index.to_be_bytes());
-    key
+/// The key of a chunk: its record's number and its index, big-endian, so that they sort.
+pub(crate) const fn key(seq: u64, index: u16) -> [u8; 10] {
+    let [a, b, c, d, e, f, g, h] = seq.to_be_bytes();
+    let [i, j] = index.to_be_bytes();
+    [a, b, c, d, e, f, g, h, i, j]
 }
 
 fn split_key(key: &[u8]) -> Option<(u64, u16)> {

@@ -11,6 +11,8 @@ use crate::engine::{Fault, Store, Visit};
 use crate::manifest::{Role, Sealed};
 use crate::mend::Repairs;
 use crate::record;
+use crate::rescue::check_opened;
+use crate::salvage::Wanted;
 use crate::types::Stamp;
 
 /// A size not known yet.
@@ -44,6 +46,8 @@ pub(crate) struct Generation {
     pub(crate) sealed: bool,
     /// Takes appends: at most the last of a row.
     pub(crate) appendable: bool,
+    /// Numbers of its share that opening found to be missing.
+    pub(crate) missing: Vec<(u64, u64)>,
     /// Bytes on disk when last looked at.
     pub(crate) disk_bytes: u64,
     /// Payload sizes by `seq - first`, as far as known.
@@ -72,6 +76,7 @@ impl Generation {
             excluded: Vec::new(),
             sealed: false,
             appendable: false,
+            missing: Vec::new(),
             disk_bytes: 0,
             sizes: Vec::new(),
             store: None,
@@ -139,6 +144,22 @@ impl Generation {
         self.sizes = Vec::new();
     }
 
+    /// Closes the database, which goes on being open for whoever asks for it here.
+    pub(crate) fn take_store(&mut self) -> Option<Store> {
+        self.sizes = Vec::new();
+        self.store.take()
+    }
+
+    /// Which records its files may hold.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match self.role {
+            Role::Rejected => Wanted { from: 1, to: u64::MAX, rejected: true },
+            Role::Pending | Role::Sent => {
+                Wanted { from: self.first, to: self.last, rejected: false }
+            }
+        }
+    }
+
     /// Closes it unless it goes on being written.
     pub(crate) fn close_unless_appendable(&mut self) {
         if !self.appendable {
@@ -154,7 +175,15 @@ impl Generation {
         repairs: &mut Repairs,
     ) -> Result<&mut Store, Fault> {
         if self.store.is_none() {
-            self.store = Some(Store::open(&self.path(queue_dir), cache, repairs)?);
+            let path = self.path(queue_dir);
+            self.store = Some(if self.role == Role::Sent {
+                // Nobody is owed what is in it: whatever can be read of it is enough.
+                Store::open_as_it_is(&path, cache, repairs)?
+            } else {
+                let store = Store::open(&path, cache, repairs)?;
+                check_opened(&path, &store, repairs, self.wanted(), &|_| true)?;
+                store
+            });
         }
         // Just filled; said so that no panic is needed.
         self.store.as_mut().ok_or_else(|| Fault::Io(std::io::Error::other("not open")))

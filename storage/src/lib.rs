@@ -19,9 +19,11 @@
 //!   the cursor passes it, the cursor is on disk before `acknowledge` returns.
 //! - Ages go by time that is proved (`clock.rs`), never by the wall clock, and what is not known is
 //!   young; space goes by one stated sum, [`Options::disk_bound`] (`bounds.rs`).
-//! - Damage costs what is damaged: it is listed, set aside in `quarantine/`, never wiped, and
-//!   never a reason not to open. Refusals of the operating system (a full disk, too many open
-//!   files, a failing device, a missing permission) are never taken for damage.
+//! - Damage costs what is damaged: the bytes of a broken generation are searched for its records
+//!   (`salvage.rs`, `rescue.rs`), what is not found is listed, the generation is set aside in
+//!   `quarantine/`, never wiped, and never a reason not to open.
+//! - Refusals of the operating system (a full disk, too many open files, a failing device, a
+//!   missing permission) are never taken for damage.
 //!
 //! What a return value tells (an eviction, a quarantine, what opening mended) is logged at debug
 //! level at most: saying it, once, is the caller's.
@@ -40,7 +42,8 @@
 //! | `<first>-<id>.pending` | a generation: a small database of consecutive records |
 //! | `<first>-<id>.sent` | a drained one, kept for a while |
 //! | `<first>-<id>.rejected` | copies of records that were refused for good |
-//! | `quarantine/` | generations that could not be opened |
+//! | `<name>.salvaging`, `<name>.salvaged` | one that takes a broken one's place, for a moment |
+//! | `quarantine/` | broken generations, at most 16 |
 //!
 //! # Why generations
 //!
@@ -49,7 +52,8 @@
 //! other; a drained one is renamed or deleted as a whole. At most four are open between calls:
 //! the oldest, the newest, the one being read and the newest of the rejected; within a call one
 //! more. When one is closed for good it is opened once more to leave a current snapshot, which
-//! turns silent loss by damage into read errors.
+//! turns silent loss by damage into read errors, except in the last 64 KiB of its log: see
+//! `engine.rs` for what is done about those.
 //!
 //! `cargo bench -p harborforge-storage` shows what that costs. On a busy 2-core machine with
 //! 400-byte records: one durable append takes 1.2 to 1.6 times a raw write + fdatasync (half of
@@ -70,6 +74,7 @@ mod error;
 mod expiry;
 mod files;
 mod format;
+mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -87,8 +92,10 @@ mod read;
 mod record;
 mod recovery;
 mod report;
+mod rescue;
 mod retention;
 mod room;
+mod salvage;
 mod scratch;
 mod settle;
 mod slots;

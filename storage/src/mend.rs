@@ -1,6 +1,7 @@
 //! Mending the files of a database before it is opened.
 //!
-//! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`.
+//! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`, and
+//! a log the engine would erase part of is copied to [`KEPT_LOG`] first.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -9,12 +10,24 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files;
+use crate::frames::{self, Opening};
+use crate::salvage::is_worthless;
+
+/// A copy of the log as it was before the engine opened it.
+pub(crate) const KEPT_LOG: &str = "before.db";
+/// A copy of the log that takes its place, see [`free_of_leftovers`].
+pub(crate) const FRESH_LOG: &str = "fresh.db";
+
+/// Larger logs than this, far above a generation's usual size, are copied without looking.
+const LOOKED_THROUGH: usize = 16 * 1024 * 1024;
 
 /// What was mended to get a database open.
 #[derive(Debug, Default)]
 pub(crate) struct Repairs {
     pub(crate) removed_snapshots: Vec<PathBuf>,
     pub(crate) moved_aside: Vec<PathBuf>,
+    /// A copy of the log was made, since opening may have erased some of it.
+    pub(crate) kept_log: bool,
 }
 
 impl Repairs {
@@ -46,11 +59,64 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
         }
     }
     tracing::warn!(path = %path.display(), "a closed database is still locked; going on with a copy");
-    let fresh = dir.join("fresh.db");
+    let fresh = dir.join(FRESH_LOG);
     fs::copy(&path, &fresh)?;
     files::sync_file(&fresh)?;
     fs::rename(&fresh, &path)?;
     files::sync_dir(dir)
+}
+
+/// Copies the log of the database in `dir` to [`KEPT_LOG`], durably, unless opening it is
+/// harmless, or there is a copy.
+///
+/// # Errors
+/// What kept it from being copied, a full disk above all: the database must not be opened then.
+pub(crate) fn keep_log_unless_harmless(dir: &Path, repairs: &mut Repairs) -> io::Result<()> {
+    let (path, kept) = (dir.join("db"), dir.join(KEPT_LOG));
+    // A database that was just closed may still be written to.
+    free_of_leftovers(dir)?;
+    if kept.try_exists()? || is_harmless(&path)? {
+        return Ok(());
+    }
+    let temporary = kept.with_extension("tmp");
+    let copied = fs::copy(&path, &temporary)
+        .and_then(|_| files::sync_file(&temporary))
+        .and_then(|()| fs::rename(&temporary, &kept))
+        .and_then(|()| files::sync_dir(dir));
+    if copied.is_err() {
+        // Room for the next try; it may not be there at all.
+        let _ = fs::remove_file(&temporary);
+    }
+    repairs.kept_log |= copied.is_ok();
+    copied
+}
+
+/// Whether the engine erases no record from this log by opening it.
+fn is_harmless(path: &Path) -> io::Result<bool> {
+    let log = File::open(path)?;
+    let cut = match frames::opening(&log)? {
+        Opening::Harmless => return Ok(true),
+        Opening::CutsTail(cut) => cut,
+        Opening::Unknown => return Ok(false),
+    };
+    let size = usize::try_from(log.metadata()?.len()).unwrap_or(usize::MAX);
+    let (Ok(from), Ok(to)) = (usize::try_from(cut.start), usize::try_from(cut.end)) else {
+        return Ok(false);
+    };
+    if size > LOOKED_THROUGH {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; size];
+    frames::read_at(&log, &mut bytes, 0)?;
+    Ok(is_worthless(&mut bytes, from..to))
+}
+
+/// Removes the copy: what was in it is not needed any more.
+pub(crate) fn forget_kept_log(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(KEPT_LOG)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Deletes snapshots that a kill left unfinished: the engine would take one for the newest.

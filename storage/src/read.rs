@@ -1,7 +1,7 @@
 //! Reading: records of a set in order of their numbers, in bounded portions.
 //!
-//! A record that cannot be read is passed by. Among the pending ones it becomes a gap, durably;
-//! among the sent and rejected ones nothing is owed any more, so it is only left out.
+//! Where a pending record cannot be read its generation's raw bytes are searched for it, and what
+//! is not found becomes a gap, durably; among the sent and rejected ones nothing is owed any more, so a record that cannot be read is left out.
 
 use crate::engine::{Fault, Visit};
 use crate::error::Error;
@@ -12,6 +12,9 @@ use crate::ranges::RangeSet;
 use crate::record::{self, Decoded};
 use crate::room::Need;
 use crate::types::{Limits, Record, RejectedRecord, Set};
+
+/// Broken generations one call deals with before it leaves the rest to the next.
+const RESCUES: u32 = 8;
 
 /// Records gathered under limits; the first always fits.
 struct Portion<T> {
@@ -39,6 +42,14 @@ impl<T> Portion<T> {
     fn push(&mut self, item: T, size: usize) {
         self.bytes = self.bytes.saturating_add(size);
         self.items.push(item);
+    }
+}
+
+impl Portion<Record> {
+    /// Takes off what came after the first `length` records.
+    fn cut(&mut self, length: usize) {
+        self.items.truncate(length);
+        self.bytes = self.items.iter().map(|record| record.payload.len()).sum();
     }
 }
 
@@ -76,6 +87,7 @@ impl Queue {
         let mut seq = from.max(self.cursor.saturating_add(1));
         let mut failed = None;
         let mut retried = None;
+        let mut rescues = 0;
         while seq < self.next_seq && !portion.is_full() {
             if let Some(end) = self.settled.end_of_run(seq) {
                 seq = end.saturating_add(1);
@@ -93,15 +105,35 @@ impl Queue {
                 continue;
             };
             let to = self.row.get(at).map_or(run_end, |g| run_end.min(g.last));
-            match self.walk(at, seq, to, &mut portion, &mut lost) {
-                Ok(Walk::Full) => break,
-                Ok(Walk::Through) => {
+            let before = portion.items.len();
+            let mut missed = Vec::new();
+            match self.walk(at, seq, to, &mut portion, &mut missed) {
+                Ok(walk) => {
+                    match self.rescue_missed(at, &missed, &mut rescues) {
+                        Ok(false) => lost.append(&mut missed),
+                        Ok(true) => {
+                            // In order, so all of it again, from the generation in its place.
+                            portion.cut(before);
+                            continue;
+                        }
+                        Err(error) => {
+                            // What can be read before the damage may go all the same.
+                            let first = missed.first().map_or(seq, |&(from, _)| from);
+                            portion.cut(portion.items.partition_point(|r| r.seq < first));
+                            failed = Some(error);
+                            break;
+                        }
+                    }
+                    if matches!(walk, Walk::Full) {
+                        break;
+                    }
                     seq = to.saturating_add(1);
                     self.close_unused();
                 }
                 Err(fault) if fault.is_damage() => {
-                    // Its numbers are settled by that, so the loop passes over them.
-                    if let Err(error) = self.quarantine(at, &fault) {
+                    // The loop goes on with the generation in its place, or passes over its
+                    // numbers, which are settled.
+                    if let Err(error) = self.rescue(at, fault, &mut rescues) {
                         failed = Some(error);
                         break;
                     }
@@ -130,6 +162,32 @@ impl Queue {
             return Ok(portion.items);
         }
         failed.map_or(Ok(Vec::new()), Err)
+    }
+
+    /// Quarantines generation `at` of the row, with what can be had of it in its place; not
+    /// without end within one call.
+    fn rescue(&mut self, at: usize, fault: Fault, rescues: &mut u32) -> Result<(), Error> {
+        if *rescues >= RESCUES {
+            let path = self.row.get(at).map_or_else(|| self.dir.clone(), |g| g.path(&self.dir));
+            return Err(Error::engine("read from", &path, fault));
+        }
+        *rescues = rescues.saturating_add(1);
+        self.quarantine(at, &fault)
+    }
+
+    /// Likewise if numbers it does not show lie in it all the same; whether that was so.
+    fn rescue_missed(
+        &mut self,
+        at: usize,
+        missed: &[(u64, u64)],
+        rescues: &mut u32,
+    ) -> Result<bool, Error> {
+        if missed.is_empty() || !self.can_salvage(at, missed)? {
+            return Ok(false);
+        }
+        let fault = Fault::Damaged("records in it cannot be read".to_owned());
+        self.rescue(at, fault, rescues)?;
+        Ok(true)
     }
 
     /// Reads the pending numbers `from..=to` of one generation.

@@ -118,6 +118,11 @@ fn assemble(kind: u8, seq: u64, epoch: Uuid, stamp: Stamp, body: &[&[u8]]) -> Ve
     out
 }
 
+/// The bytes every record of a kind begins with.
+pub(crate) fn start(rejected: bool) -> [u8; 4] {
+    [VERSION, if rejected { KIND_REJECTED } else { KIND_SINGLE }, CODEC_PLAIN, 0]
+}
+
 /// The full length in bytes of the record that begins with `start`, which holds at least
 /// its header.
 pub(crate) fn encoded_len(start: &[u8]) -> Option<usize> {

@@ -18,19 +18,20 @@ use crate::ballast::Ballast;
 use crate::census::find_generations;
 use crate::clock::Clock;
 use crate::cursor;
-use crate::engine::Visit;
+use crate::engine::{Fault, Sight, Visit};
 use crate::error::Error;
 use crate::files;
 use crate::format;
 use crate::gaps::Gaps;
-use crate::generation::Name;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
 use crate::marks::{Condition, CursorFile, MarkFile};
 use crate::mend::Repairs;
+use crate::quarantine::set_aside_name;
 use crate::queue::{Queue, manifest_path};
 use crate::ranges::RangeSet;
 use crate::record;
+use crate::rescue;
 use crate::room::{self, Need};
 use crate::types::{Counters, LastSuccess, Maintenance, OpenReport, Options, Stamp, Tally};
 
@@ -99,6 +100,7 @@ impl Queue {
                 (Manifest::default(), true)
             }
         };
+        let set_aside = rescue::finish(&dir)?;
         let found = find_generations(&dir, &manifest.generations)?;
         let cursor_lost =
             cursor::is_lost(cursor_found, mark_file.value(), manifest.next_seq, &found.row);
@@ -112,6 +114,10 @@ impl Queue {
             [(mark_lost, "mark"), (cursor_lost, "cursor"), (manifest_damaged, "manifest")];
         report.rebuilt = damaged.iter().filter(|d| d.0).map(|d| dir.join(d.1)).collect();
 
+        let mut settled = RangeSet::default();
+        for gap in &manifest.gaps {
+            settled.insert(gap.from, gap.to);
+        }
         let mut queue = Self {
             epoch: Uuid::new_v4(),
             now,
@@ -124,7 +130,7 @@ impl Queue {
             cursor: stored.cursor,
             success: stored.success,
             last_success: None,
-            settled: RangeSet::default(),
+            settled,
             gaps: Gaps::from_stored(manifest.gaps),
             handed_out: 0,
             mark_file,
@@ -140,7 +146,7 @@ impl Queue {
             oldest: None,
             quarantined: Tally::default(),
             counters: Counters::default(),
-            news: Maintenance::default(),
+            news: Maintenance { quarantined: set_aside, ..Maintenance::default() },
             reported: false,
             ballast: Ballast::find(&dir),
             dir,
@@ -176,6 +182,7 @@ impl Queue {
         }
         let path = queue.dir.clone();
         report.quarantined = std::mem::take(&mut queue.news.quarantined);
+        report.salvaged = std::mem::take(&mut queue.news.salvaged);
         queue.reported = true;
         if !report.is_clean() {
             tracing::debug!(path = %path.display(), ?report, "the queue was mended");
@@ -201,15 +208,12 @@ impl Queue {
         self.handed_out = last;
         if cursor_lost {
             let names = self.news.quarantined.iter().filter_map(|path| path.file_name()?.to_str());
-            let set_aside = names.filter_map(Name::parse).filter(|n| n.role == Role::Pending);
+            let set_aside = names.filter_map(set_aside_name).filter(|n| n.role == Role::Pending);
             self.cursor = cursor::derive(&self.row, last, set_aside.map(|n| n.first).min());
         }
         // The cursor may have gone back behind the generations, if its newest slot was lost.
         let low = self.row.iter().find(|g| g.role == Role::Pending).map_or(u64::MAX, |g| g.first);
         let low = low.min(self.cursor.saturating_add(1));
-        for gap in self.gaps.as_slice() {
-            self.settled.insert(gap.from, gap.to);
-        }
         self.settle_rejected(low)?;
         self.settled.forget_below(low.min(self.cursor.saturating_add(1)));
 
@@ -221,6 +225,12 @@ impl Queue {
                 missing.extend(self.settled.outside(next, g.first.saturating_sub(1)));
             }
             next = next.max(g.last.saturating_add(1));
+        }
+        for at in 0..self.row.len() {
+            let holes = self.row.get_mut(at).map(|g| std::mem::take(&mut g.missing));
+            for (from, to) in holes.unwrap_or_default() {
+                missing.extend(self.owed(from, to));
+            }
         }
         if next <= last {
             missing.extend(self.settled.outside(next, last));
@@ -238,34 +248,44 @@ impl Queue {
     /// Numbers of rejected records from `low` on are settled.
     fn settle_rejected(&mut self, low: u64) -> Result<(), Error> {
         for at in (0..self.rejects.len()).rev() {
-            let Some(g) = self.rejects.get_mut(at) else { continue };
-            if g.last < low || g.is_empty() {
-                continue;
-            }
-            let (path, last) = (g.path(&self.dir), g.last);
-            let mut numbers = Vec::new();
-            let visited = g
-                .store(&self.dir, self.options.cache_bytes, &mut Repairs::default())
-                .and_then(|store| {
-                    store.visit(low, last, last, &mut |seq, bytes| {
-                        // A damaged copy must not keep the record itself from being delivered.
-                        if record::decode(bytes, seq).is_ok_and(|r| r.rejection.is_some()) {
-                            numbers.push(seq);
-                        }
-                        Visit::Continue
-                    })
-                });
-            g.close_unless_appendable();
-            for seq in numbers {
-                self.settled.insert(seq, seq);
-            }
-            match visited {
-                Ok(_) => {}
-                Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
-                Err(fault) => return Err(Error::engine("read from", &path, fault)),
+            // Once more if it was broken, with what was salvaged from it.
+            if self.settle_rejected_of(at, low)? == Sight::InPart {
+                self.settle_rejected_of(at, low)?;
             }
         }
         Ok(())
+    }
+
+    fn settle_rejected_of(&mut self, at: usize, low: u64) -> Result<Sight, Error> {
+        let Some(g) = self.rejects.get_mut(at) else { return Ok(Sight::Whole) };
+        if g.last < low || g.is_empty() {
+            return Ok(Sight::Whole);
+        }
+        let (path, last) = (g.path(&self.dir), g.last);
+        let mut numbers = Vec::new();
+        let visited = g
+            .store(&self.dir, self.options.cache_bytes, &mut Repairs::default())
+            .and_then(|store| {
+                store.visit(low, last, last, &mut |seq, bytes| {
+                    // A damaged copy must not keep the record itself from being delivered.
+                    if record::decode(bytes, seq).is_ok_and(|r| r.rejection.is_some()) {
+                        numbers.push(seq);
+                    }
+                    Visit::Continue
+                })
+            });
+        g.close_unless_appendable();
+        for seq in numbers {
+            self.settled.insert(seq, seq);
+        }
+        let fault = match visited {
+            Ok(Sight::Whole) => return Ok(Sight::Whole),
+            Ok(Sight::InPart) => Fault::Damaged("some of it cannot be read".to_owned()),
+            Err(fault) if fault.is_damage() => fault,
+            Err(fault) => return Err(Error::engine("read from", &path, fault)),
+        };
+        self.quarantine_rejected_or_leave(at, &fault)?;
+        Ok(Sight::InPart)
     }
 
     /// Opens the head, and takes off what of it is settled already.
@@ -282,12 +302,23 @@ impl Queue {
             match opened {
                 Ok(()) => break,
                 Err(fault) if fault.is_damage() => {
-                    let lost = self.settled.outside(
-                        self.row.get(at).map_or(0, |g| g.first).max(self.cursor.saturating_add(1)),
-                        self.row.get(at).map_or(0, |g| g.last),
-                    );
-                    self.quarantine(at, &fault)?;
-                    report.missing.extend(lost.iter().map(|&(from, to)| from..=to));
+                    let (from, to) = self.row.get(at).map_or((1, 0), |g| (g.first, g.last));
+                    let owed = self.owed(from, to);
+                    match self.quarantine(at, &fault) {
+                        Ok(()) => {}
+                        // It stays, and reading it tries again.
+                        Err(error) if error.is_retryable() => {
+                            tracing::warn!(%error, "a broken generation stays where it is for now");
+                            break;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    let holes = self.row.get_mut(at).map(|g| std::mem::take(&mut g.missing));
+                    self.lose(&holes.unwrap_or_default());
+                    for (from, to) in owed {
+                        let lost = self.settled.within(from, to).map(|(from, to)| from..=to);
+                        report.missing.extend(lost);
+                    }
                 }
                 Err(fault) => return Err(Error::engine("open", &path, fault)),
             }

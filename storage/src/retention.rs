@@ -17,6 +17,7 @@ use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
+use crate::rescue::check_opened;
 use crate::room::Need;
 use crate::types::{Maintenance, Stamp};
 
@@ -348,10 +349,14 @@ fn delete(path: &Path) -> Result<(), (PathBuf, io::Error)> {
 fn seal(g: &mut Generation, dir: &Path, cache: u64) -> Result<(), Fault> {
     let path = g.path(dir);
     g.close();
-    let mut store = Store::open(&path, cache, &mut Repairs::default())?;
-    store.sync()?;
-    files::sync_dir(&path)?;
+    let mut repairs = Repairs::default();
+    let mut store = Store::open(&path, cache, &mut repairs)?;
+    let checked = check_opened(&path, &store, &repairs, g.wanted(), &|_| true);
+    let synced = store.sync();
     g.attach(store);
+    checked?;
+    synced?;
+    files::sync_dir(&path)?;
     g.sealed = true;
     g.disk_bytes = files::disk_usage(&path);
     Ok(())

@@ -31,7 +31,7 @@ impl Scratch {
         copy_tree(from, &path).map_err(|e| Error::io("copy to a temporary directory", from, e))?;
         // Damage is kept for whoever reads; what the system refuses is an error at once.
         let mut repairs = Repairs::default();
-        let store = match Store::open(&path, CACHE, &mut repairs) {
+        let store = match Store::open_as_it_is(&path, CACHE, &mut repairs) {
             Ok(store) => Ok(store),
             Err(Fault::Damaged(text)) => Err(text),
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => {

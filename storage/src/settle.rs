@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use crate::append::closed;
+use crate::engine::Fault;
 use crate::error::Error;
 use crate::generation::Generation;
 use crate::manifest::Role;
@@ -72,7 +73,7 @@ impl Queue {
         if !self.is_pending(seq) {
             return Ok(());
         }
-        let Some(record) = self.fetch(seq)? else {
+        let Some(record) = self.fetch_or_salvage(seq)? else {
             self.lose(&[(seq, seq)]);
             return Ok(());
         };
@@ -84,6 +85,20 @@ impl Queue {
         tracing::debug!(seq, size, reason, "record rejected");
         self.advance();
         Ok(())
+    }
+
+    fn fetch_or_salvage(&mut self, seq: u64) -> Result<Option<Record>, Error> {
+        if let Some(record) = self.fetch(seq)? {
+            return Ok(Some(record));
+        }
+        match self.owner_of(seq) {
+            Some(at) if self.can_salvage(at, &[(seq, seq)])? => {
+                let text = "a record in it cannot be read".to_owned();
+                self.quarantine(at, &Fault::Damaged(text))?;
+                self.fetch(seq)
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 
     fn keep_rejected(&mut self, record: &Record, reason: &str, now: Stamp) -> Result<(), Error> {

@@ -216,8 +216,10 @@ pub struct OpenReport {
     pub removed_snapshots: Vec<PathBuf>,
     /// Unreadable snapshots and engine settings that were moved aside.
     pub moved_aside: Vec<PathBuf>,
-    /// Generations that could not be opened, where they lie now.
+    /// Broken generations, where they lie now.
     pub quarantined: Vec<PathBuf>,
+    /// Numbers found in the raw bytes of broken generations; they are delivered like any other.
+    pub salvaged: Vec<RangeInclusive<u64>>,
     /// Numbers that should be there and are not; each is listed as a gap too.
     pub missing: Vec<RangeInclusive<u64>>,
     /// Small files of the queue that were unreadable and were rebuilt.
@@ -303,6 +305,8 @@ pub struct Maintenance {
     pub evicted: Vec<RangeInclusive<u64>>,
     /// Numbers given up since the last round because they were too old.
     pub expired: Vec<RangeInclusive<u64>>,
+    /// Numbers salvaged from generations that were quarantined since the last round.
+    pub salvaged: Vec<RangeInclusive<u64>>,
     /// Generations quarantined since the last round.
     pub quarantined: Vec<PathBuf>,
     /// Whether the high-water mark was synced.

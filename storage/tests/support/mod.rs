@@ -113,3 +113,14 @@ pub fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
     found.sort();
     found
 }
+
+/// A directory for what need not survive a power cut: in memory, where there is such a place.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir()
+        && let Ok(dir) = tempfile::tempdir_in(memory)
+    {
+        return dir;
+    }
+    tempfile::tempdir().unwrap()
+}
