@@ -38,6 +38,8 @@ use harborforge_monitor::{Capability, Monitor, Options, test_key};
 const CYCLES: u64 = 20;
 /// Samples handed over before the store is waited for: under what its ring keeps.
 const AT_ONCE: usize = 1024;
+/// The runtime's second worker and a thread for blocking work come with load and go without.
+const COME_AND_GO: u64 = 2;
 /// Only reached when something is broken.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -179,7 +181,7 @@ fn a_long_life_costs_no_more_than_a_short_one() {
     );
     for figures in rest {
         assert_eq!(figures.descriptors, first.descriptors, "{after:?}");
-        assert_eq!(figures.threads, first.threads, "{after:?}");
+        assert!(figures.threads.abs_diff(first.threads) <= COME_AND_GO, "{after:?}");
     }
     assert!(disk < 1 << 20, "{after:?}");
     assert!(high <= first.memory + (growth << 20), "{after:?}");

@@ -81,7 +81,7 @@ fn run_and_kill(dir: &Path, kill: u64, books: &mut Books) {
     let (mut child, mut lines) = worker::start(worker::command(dir, kill * 1000, AT_RANDOM));
     // The moment is counted in what the child says, so that it does not hang on the machine's
     // speed; one in eight is killed while it opens, which the harness's own first line announces.
-    let wanted = if random.below(8) == 0 { 0 } else { 1 + random.below(36) };
+    let wanted = if random.below(8) == 0 { 0 } else { 1 + random.below(20) };
     let what = format!("kill {kill}");
     let mut heard = 0;
     for line in lines.by_ref() {

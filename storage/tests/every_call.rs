@@ -24,7 +24,7 @@ use support::worker::{self, AT_RANDOM, ENGINE_DIED, Report, SCRIPT, STUBBORN};
 use support::*;
 
 /// So many of the calls in the ordinary run.
-const SAMPLE: usize = 250;
+const SAMPLE: usize = 120;
 
 #[test]
 #[ignore = "the child of the tests below, which start it"]
