@@ -99,10 +99,18 @@ impl Queue {
                 || g.bytes >= self.options.generation_bytes()
                 || (g.label < seq && self.claimed_numbers().contains(&seq))
         };
-        if self.row.last().is_some_and(|g| g.appendable && g.is_open() && !full(g)) {
+        let takes = |g: &Generation| g.appendable && g.is_open() && g.label <= seq && !full(g);
+        if self.row.last().is_some_and(takes) {
             return Ok(());
         }
         self.retire_active();
+        // One that opening found empty may begin later than what comes now: what failed would
+        // have gone on in it. A number below its name's would not be found again.
+        while self.row.last().is_some_and(|g| g.is_empty() && g.label > seq) {
+            if let Some(empty) = self.row.pop() {
+                self.delete_directory(empty);
+            }
+        }
         let active = self.create_generation(seq, Role::Pending)?;
         self.row.push(active);
         Ok(())

@@ -250,11 +250,13 @@ impl Queue {
                     })
                 });
             g.close_unless_appendable();
-            for seq in numbers {
-                self.settled.insert(seq, seq);
-            }
             match visited {
-                Ok(_) => {}
+                Ok(_) => {
+                    for seq in numbers {
+                        self.settled.insert(seq, seq);
+                    }
+                }
+                // The copies go out of sight, so the records are delivered: better than lost.
                 Err(fault) if fault.is_damage() => self.quarantine_rejected(at, &fault)?,
                 Err(fault) => return Err(Error::engine("read from", &path, fault)),
             }
