@@ -236,7 +236,9 @@ impl Queue {
             if g.last < low || g.is_empty() {
                 continue;
             }
-            let (path, last) = (g.path(&self.dir), g.last);
+            // A copy below the first that counts is of a rejection that failed: no reading shows
+            // it, so the record itself is still to be delivered.
+            let (path, low, last) = (g.path(&self.dir), low.max(g.first), g.last);
             let mut numbers = Vec::new();
             let visited = g
                 .store(&self.dir, self.options.cache_bytes, &mut Repairs::default())
