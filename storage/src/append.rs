@@ -66,13 +66,15 @@ impl Queue {
             let (max_records, max_bytes) =
                 (self.options.generation_max_records, self.options.generation_bytes());
             let (dir, epoch) = (self.dir.clone(), self.epoch);
+            let claimed = self.claimed_numbers();
             let Some(active) = self.row.last_mut() else {
                 return Err(Error::engine("append to", &dir, closed()));
             };
             let path = active.path(&dir);
             let fail = |fault| Error::engine("append to", &path, fault);
             while let Some(record) = rest.peek() {
-                if active.records >= max_records || active.bytes >= max_bytes {
+                let owned_by_another = active.label < seq && claimed.contains(&seq);
+                if active.records >= max_records || active.bytes >= max_bytes || owned_by_another {
                     break;
                 }
                 let encoded = record::encode(seq, epoch, record.stamp, record.payload);
@@ -96,11 +98,20 @@ impl Queue {
         let full = |g: &Generation| {
             g.records >= self.options.generation_max_records
                 || g.bytes >= self.options.generation_bytes()
+                || (g.label < seq && self.claimed_numbers().contains(&seq))
         };
-        if self.row.last().is_some_and(|g| g.appendable && g.is_open() && !full(g)) {
+        let takes = |g: &Generation| g.appendable && g.is_open() && g.label <= seq && !full(g);
+        if self.row.last().is_some_and(takes) {
             return Ok(());
         }
         self.retire_active();
+        // One that opening found empty may begin later than what comes now: what failed would
+        // have gone on in it. A number below its name's would not be found again.
+        while self.row.last().is_some_and(|g| g.is_empty() && g.label > seq) {
+            if let Some(empty) = self.row.pop() {
+                self.delete_directory(empty);
+            }
+        }
         let active = self.create_generation(seq, Role::Pending)?;
         self.row.push(active);
         Ok(())

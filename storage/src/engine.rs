@@ -14,7 +14,8 @@
 //!   last segment costs all that follows it. So a log is looked through first (`frames.rs`), and
 //!   copied if opening it may cost a record.
 //! - Half-written snapshots go before every opening: sled takes one for the newest snapshot.
-//! - A panic is caught and becomes [`Fault::Damaged`].
+//! - A panic is caught and becomes [`Fault::Damaged`], or [`Fault::Io`] where it only passes on
+//!   what the operating system said.
 
 use std::fs::File;
 use std::io;
@@ -393,9 +394,21 @@ fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
+            // sled unwraps what the operating system says where it syncs while closing, also
+            // within an opening that failed: a refusal, and no word about the content.
+            if let Some(error) = os_error_in(text) {
+                return Err(Fault::Io(error));
+            }
             Err(Fault::Damaged(format!("the engine panicked: {text}")))
         }
     }
+}
+
+/// The operating system's error that a panic's text tells of, as `{:?}` writes one.
+fn os_error_in(text: &str) -> Option<io::Error> {
+    let (_, rest) = text.split_once("Os { code: ")?;
+    let (code, _) = rest.split_once(',')?;
+    code.parse().ok().map(io::Error::from_raw_os_error)
 }
 
 #[cfg(test)]

@@ -178,3 +178,15 @@ fn only_the_death_of_the_shared_threads_breaks_the_engine() {
     let cut = sled::Error::Io(io::Error::from(io::ErrorKind::UnexpectedEof));
     assert!(Fault::from(cut).is_damage());
 }
+
+#[test]
+fn a_panic_over_a_refusal_is_no_damage() {
+    let refused =
+        guarded::<()>(|| Err(io::Error::from_raw_os_error(28)).map_err(|e| panic!("{e:?}")));
+    match refused {
+        Err(Fault::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
+        other => panic!("{other:?}"),
+    }
+    let other = guarded::<()>(|| panic!("duplicate segment"));
+    assert!(other.is_err_and(|fault| fault.is_damage()));
+}

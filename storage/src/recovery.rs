@@ -261,7 +261,9 @@ impl Queue {
         if g.last < low || g.is_empty() {
             return Ok(Sight::Whole);
         }
-        let (path, last) = (g.path(&self.dir), g.last);
+        // A copy below the first that counts is of a rejection that failed: no reading shows it, so
+        // the record itself is still to be delivered.
+        let (path, low, last) = (g.path(&self.dir), low.max(g.first), g.last);
         let mut numbers = Vec::new();
         let visited = g
             .store(&self.dir, self.options.cache_bytes, &mut Repairs::default())
@@ -275,11 +277,14 @@ impl Queue {
                 })
             });
         g.close_unless_appendable();
-        for seq in numbers {
-            self.settled.insert(seq, seq);
-        }
         let fault = match visited {
-            Ok(Sight::Whole) => return Ok(Sight::Whole),
+            Ok(Sight::Whole) => {
+                for seq in numbers {
+                    self.settled.insert(seq, seq);
+                }
+                return Ok(Sight::Whole);
+            }
+            // The copies go out of sight, so the records are delivered: better than lost.
             Ok(Sight::InPart) => Fault::Damaged("some of it cannot be read".to_owned()),
             Err(fault) if fault.is_damage() => fault,
             Err(fault) => return Err(Error::engine("read from", &path, fault)),

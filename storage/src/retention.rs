@@ -12,7 +12,7 @@ use crate::engine::{Fault, Store};
 use crate::error::Error;
 use crate::expiry::STORE_CLOCK;
 use crate::files;
-use crate::generation::{DOOMED, Generation};
+use crate::generation::{DOOMED, Generation, Name};
 use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
@@ -308,6 +308,17 @@ impl Queue {
         let leftovers = std::mem::take(&mut self.undeleted);
         self.undeleted =
             leftovers.iter().filter_map(|path| delete(path).err()).map(|(left, _)| left).collect();
+    }
+
+    /// Where generations that could not be deleted begin: from there on they would own the
+    /// numbers at the next opening, unless a younger one begins there as well.
+    pub(crate) fn claimed_numbers(&self) -> Vec<u64> {
+        let names = self.undeleted.iter().filter_map(|path| path.file_name()?.to_str());
+        names
+            .filter_map(Name::parse)
+            .filter(|name| name.role == Role::Pending)
+            .map(|name| name.first)
+            .collect()
     }
 
     /// Whether a generation may go. One that could not be deleted, not even by its name, still

@@ -16,11 +16,19 @@ mod support;
 
 use std::fs;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use disk::{Kind, SmallDisk};
 use harborforge_storage::*;
 use support::*;
+
+/// One test at a time: between fork and exec a mount has the files of this whole process, and with
+/// them the lock of a queue that another test is about to open again.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Small enough for several generations, and nothing kept.
 fn bounds() -> Options {
@@ -79,6 +87,7 @@ fn deliver(queue: &mut Queue, at_once: usize) -> Vec<u64> {
 
 #[test]
 fn a_disk_that_is_full_at_the_first_start_is_refused_and_then_used() {
+    let _alone = alone();
     for disk in SmallDisk::each(6, 16) {
         disk.fill();
         for _ in 0..3 {
@@ -101,6 +110,7 @@ fn a_disk_that_is_full_at_the_first_start_is_refused_and_then_used() {
 
 #[test]
 fn filled_while_running_it_delivers_all_it_holds_and_goes_on_when_there_is_room() {
+    let _alone = alone();
     for disk in SmallDisk::each(8, 24) {
         let mut queue = open(&disk.path, &bounds());
         append_and_maintain(&mut queue, 500);
@@ -134,6 +144,7 @@ fn filled_while_running_it_delivers_all_it_holds_and_goes_on_when_there_is_room(
 
 #[test]
 fn filled_before_a_restart_with_a_backlog_it_opens_and_delivers_it() {
+    let _alone = alone();
     for disk in SmallDisk::each(8, 24) {
         // The second time nobody has closed the queue, and after a failure of its own.
         for (round, closes) in [true, false].into_iter().enumerate() {
@@ -175,6 +186,7 @@ fn filled_before_a_restart_with_a_backlog_it_opens_and_delivers_it() {
 
 #[test]
 fn without_a_ballast_sealed_generations_open_on_a_full_disk_all_the_same() {
+    let _alone = alone();
     for disk in SmallDisk::each(8, 24) {
         let mut queue = open(&disk.path, &bounds());
         append_and_maintain(&mut queue, 450);
@@ -192,6 +204,7 @@ fn without_a_ballast_sealed_generations_open_on_a_full_disk_all_the_same() {
 
 #[test]
 fn what_was_delivered_goes_before_what_is_to_come_and_before_the_ballast() {
+    let _alone = alone();
     for disk in SmallDisk::each(10, 24) {
         let day = Duration::from_secs(86_400);
         let options = Options { retain_sent: day, ..bounds() };
@@ -218,6 +231,7 @@ fn what_was_delivered_goes_before_what_is_to_come_and_before_the_ballast() {
 
 #[test]
 fn a_gap_and_a_rejection_are_written_on_a_full_disk() {
+    let _alone = alone();
     for disk in SmallDisk::each(8, 24) {
         let mut queue = open(&disk.path, &bounds());
         append_and_maintain(&mut queue, 250);
@@ -241,6 +255,7 @@ fn a_gap_and_a_rejection_are_written_on_a_full_disk() {
 /// Filled and freed again and again, with and without a restart, and the ballast never there.
 #[test]
 fn a_disk_too_small_for_a_ballast_loses_nothing_either() {
+    let _alone = alone();
     let Some(disk) = SmallDisk::mount(Kind::Tmpfs, 3) else {
         eprintln!("SKIPPED: mounting a small file system needs root");
         return;
@@ -295,6 +310,7 @@ fn a_disk_too_small_for_a_ballast_loses_nothing_either() {
 /// it: it must not claim the numbers that are given out next.
 #[test]
 fn a_directory_that_cannot_be_deleted_takes_no_number_with_it() {
+    let _alone = alone();
     let Some(disk) = SmallDisk::mount(Kind::Tmpfs, 8) else {
         eprintln!("SKIPPED: mounting a small file system needs root");
         return;
@@ -322,6 +338,7 @@ fn a_directory_that_cannot_be_deleted_takes_no_number_with_it() {
 
 #[test]
 fn a_rejection_that_fails_leaves_no_directory_behind() {
+    let _alone = alone();
     let Some(disk) = SmallDisk::mount(Kind::Tmpfs, 3) else {
         eprintln!("SKIPPED: a file system of its own needs root");
         return;
