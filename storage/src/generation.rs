@@ -11,7 +11,7 @@ use crate::engine::{Fault, Store, Visit};
 use crate::manifest::{Role, Sealed};
 use crate::mend::Repairs;
 use crate::record;
-use crate::types::Stamp;
+use crate::types::{Stamp, Tally};
 
 /// A size not known yet.
 const UNKNOWN: u32 = u32::MAX;
@@ -30,6 +30,8 @@ pub(crate) struct Generation {
     pub(crate) bytes: u64,
     /// Payload bytes of those still to be delivered.
     pub(crate) live_bytes: u64,
+    /// Of rejected records: those that were accepted since.
+    pub(crate) taken: Tally,
     pub(crate) first_stamp: Option<Stamp>,
     pub(crate) sent_at: Option<Stamp>,
     pub(crate) excluded: Vec<(u64, u64)>,
@@ -56,6 +58,7 @@ impl Generation {
             records: 0,
             bytes: 0,
             live_bytes: 0,
+            taken: Tally::default(),
             first_stamp: None,
             sent_at: None,
             excluded: Vec::new(),

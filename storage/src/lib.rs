@@ -30,7 +30,7 @@
 //! |---|---|
 //! | `LOCK` | locked by the process that has the queue open; its process id |
 //! | `FORMAT` | `harborforge-queue 1`: the version of all these files together |
-//! | `manifest` | what is known of sealed generations, and the gaps (`manifest.rs`) |
+//! | `manifest` | what is known of sealed generations, the gaps, and rejected copies that count no more (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
 //! | `last-success` | the last confirmed record, once its generation is gone (`record.rs`) |
@@ -82,6 +82,7 @@ mod slots;
 mod snapshot;
 mod stats;
 mod types;
+mod unreject;
 
 pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};

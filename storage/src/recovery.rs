@@ -92,6 +92,7 @@ impl Queue {
             last_success: None,
             settled: RangeSet::default(),
             gaps: Gaps::from_stored(manifest.gaps),
+            unrejected: RangeSet::default(),
             handed_out: 0,
             mark_file,
             mark_synced_at: now,
@@ -111,8 +112,12 @@ impl Queue {
             options,
             _lock: lock,
         };
+        for (from, to) in manifest.unrejected {
+            queue.unrejected.insert(from, to);
+        }
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
+        queue.count_unrejected()?;
         queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();
@@ -206,7 +211,7 @@ impl Queue {
                     })
                 });
             g.close_unless_appendable();
-            for seq in numbers {
+            for seq in numbers.into_iter().filter(|seq| !self.unrejected.contains(*seq)) {
                 self.settled.insert(seq, seq);
             }
             match visited {

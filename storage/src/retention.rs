@@ -51,6 +51,7 @@ impl Queue {
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
         note(self.enforce_sent_bounds(now));
+        self.drop_taken();
         self.enforce_rejected_bound();
         note(self.enforce_quarantine_bound());
         note(self.sync_mark(now));
@@ -351,7 +352,7 @@ impl Queue {
         }
     }
 
-    fn is_pinned(&self, g: &Generation) -> bool {
+    pub(crate) fn is_pinned(&self, g: &Generation) -> bool {
         self.pins.iter().any(|pin| pin.from <= g.last && g.first <= pin.to)
     }
 
