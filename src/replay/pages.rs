@@ -12,13 +12,17 @@ use harborforge_storage::{Error, Limits, Options, Queue, Record, Set, Snapshot};
 use super::Replay;
 use crate::store::{Store, StoreError};
 
-const PORTION: Limits = Limits { records: 16, bytes: 256 * 1024 };
+/// What is read in one go to be posted one by one.
+pub(super) const FEW: Limits = Limits { records: 16, bytes: 256 * 1024 };
+/// What is read in one go to be counted.
+pub(super) const MANY: Limits = Limits { records: 512, bytes: 512 * 1024 };
 
 /// The samples a replay asks for, oldest first.
 pub(super) struct Pages {
     store: Store,
     sets: &'static [Set],
     wanted: Replay,
+    portion: Limits,
     end: u64,
     held: Option<(Snapshot, Instant)>,
     /// The last number that has been looked at.
@@ -26,12 +30,14 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Samples of the one set that the replay wants. Those of the queue's end that are still
-    /// waiting, or not passed by the cursor, are left out.
+    /// Samples of the one set that the replay wants, in portions of this size, up to the number
+    /// `end`; without it up to where the set ends now. Rejected ones the cursor has not passed are
+    /// left out.
     pub(super) async fn open(
         store: &Store,
         set: &'static [Set],
         wanted: &Replay,
+        portion: Limits,
         end: Option<u64>,
     ) -> Result<Self, StoreError> {
         let (from, to) = wanted.numbers();
@@ -46,6 +52,7 @@ impl Pages {
             store: store.clone(),
             sets: set,
             wanted: wanted.clone(),
+            portion,
             end,
             held: Some((snapshot, Instant::now())),
             seen_to: from.saturating_sub(1),
@@ -61,12 +68,12 @@ impl Pages {
     pub(super) async fn next(&mut self) -> Result<Vec<Record>, StoreError> {
         while let Some((snapshot, since)) = self.held.take() {
             let (snapshot, since) = self.renewed(snapshot, since).await?;
-            let end = self.end;
+            let (end, portion) = (self.end, self.portion);
             let (records, seen_to, snapshot) = self
                 .store
                 .call(move |queue| {
                     let mut snapshot = snapshot;
-                    match queue.read_snapshot(&mut snapshot, PORTION) {
+                    match queue.read_snapshot(&mut snapshot, portion) {
                         Ok(shown) => {
                             let seen = shown.entries.last().map(|entry| entry.record.seq);
                             let records = shown.entries.into_iter().map(|entry| entry.record);

@@ -11,7 +11,7 @@ use futures_util::{pin_mut, select_biased};
 use harborforge_storage::{Record, Set};
 
 use super::again::{Again, Rules, Step};
-use super::pages::Pages;
+use super::pages::{FEW, MANY, Pages};
 use super::{BEAT, Ended, Plan, Progress, Replay, Replayed, Report, Watcher};
 use crate::health::Health;
 use crate::runtime::{self, Clock};
@@ -47,7 +47,7 @@ fn set(what: Replayed) -> &'static [Set] {
 /// # Errors
 /// When the queue cannot be read.
 pub async fn plan(replay: &Replay, store: &Store) -> Result<Plan, StoreError> {
-    let mut pages = Pages::open(store, set(replay.what), replay, None).await?;
+    let mut pages = Pages::open(store, set(replay.what), replay, MANY, None).await?;
     count(&mut pages).await
 }
 
@@ -107,10 +107,11 @@ impl<W: Watcher> Run<'_, W> {
         let store = &self.hands.store;
         let failed = |error: StoreError| of_store(&error);
         let mut counted =
-            Pages::open(store, set(replay.what), replay, None).await.map_err(failed)?;
+            Pages::open(store, set(replay.what), replay, MANY, None).await.map_err(failed)?;
         // Opened before the counting lets go of it, so that the same is there.
         let end = Some(counted.end());
-        let mut pages = Pages::open(store, set(replay.what), replay, end).await.map_err(failed)?;
+        let mut pages =
+            Pages::open(store, set(replay.what), replay, FEW, end).await.map_err(failed)?;
         let plan = count(&mut counted).await.map_err(failed)?;
         self.progress.samples = plan.samples;
         self.progress.left = plan.samples;

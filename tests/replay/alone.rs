@@ -91,7 +91,7 @@ fn a_monitor_that_is_away_is_5_and_one_that_refuses_6() {
         for part in ["does not accept", "no such challenge", "5 samples stay", "enroll"] {
             assert!(stderr.contains(part), "{part} in {stderr}");
         }
-        assert!(monitor.counts().refused(Reason::UnknownChallenge) <= 3);
+        assert!(monitor.counts().refused(Reason::UnknownChallenge) >= 3);
         assert_eq!(site.look(|queue| queue.position().pending), 5);
     });
 }

@@ -2,6 +2,7 @@
 
 use std::process::{Child, Stdio};
 
+use futures_util::join;
 use harborforge_monitor::{Capability, Fault, Monitor, Options, Route};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -62,27 +63,31 @@ fn the_backlog_goes_at_once_and_the_daemon_goes_on() {
     });
 }
 
+/// Delivered samples go again while others are taken and sent over `transport`.
+async fn again_beside(monitor: Monitor, site: Site, transport: &str) {
+    site.fill(150);
+    let mut daemon = site.start();
+    has_all(&monitor, 151).await;
+    daemon.is_confirmed(transport).await;
+    // What was sent up to now and nothing that comes meanwhile.
+    let summary = done(&site, &["--sent", "--seq", "..150"]);
+    assert_eq!((&summary["samples"], &summary["delivered"]), (&150.into(), &150.into()));
+    assert_eq!(monitor.counts().replayed, 150);
+    let status = status(&site);
+    let (figures, queue) = (&status["figures"], &status["queue"]);
+    assert_eq!(figures["replayed"], 150);
+    let number = |value: &Value| value.as_u64().unwrap();
+    let delivered = number(&figures["delivered_websocket"]) + number(&figures["delivered_http"]);
+    assert_eq!(delivered + number(&queue["pending"]), number(&queue["next_seq"]) - 1);
+    live_traffic_is_well(&monitor, &site, daemon).await;
+}
+
 #[test]
 fn delivered_samples_go_again_beside_live_traffic() {
     run(async {
-        let monitor = monitor(real_time()).await;
-        let site = Site::websocket(&monitor);
-        site.fill(150);
-        let mut daemon = site.start();
-        has_all(&monitor, 151).await;
-        daemon.is_confirmed("websocket").await;
-        // What was sent up to now and nothing that comes meanwhile.
-        let summary = done(&site, &["--sent", "--seq", "..150"]);
-        assert_eq!((&summary["samples"], &summary["delivered"]), (&150.into(), &150.into()));
-        let counts = monitor.counts();
-        assert_eq!((counts.replayed, counts.heartbeats), (150, 150), "one by one");
-        let figures = &status(&site)["figures"];
-        assert_eq!((&figures["replayed"], &figures["delivered_http"]), (&150.into(), &0.into()));
-        assert!(
-            figures["delivered_websocket"].as_u64()
-                <= figures["appended"].as_u64().map(|n| n + 150)
-        );
-        live_traffic_is_well(&monitor, &site, daemon).await;
+        let (ours, theirs) = (monitor(real_time()).await, monitor(batching()).await);
+        let (fast, slow) = (Site::websocket(&ours), Site::new(&theirs));
+        join!(again_beside(ours, fast, "websocket"), again_beside(theirs, slow, "http"));
     });
 }
 

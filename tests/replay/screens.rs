@@ -85,10 +85,9 @@ impl Terminal {
         lines.map(|line| line.trim_end().to_owned() + "\n").collect::<String>().trim().to_owned()
     }
 
-    /// The most characters a line ever had.
+    /// The most characters a line that was wiped ever had; what stays may wrap.
     fn width(&self) -> usize {
-        let left = self.lines.iter().map(Vec::len);
-        left.chain(self.wiped.iter().map(|line| line.chars().count())).max().unwrap_or(0)
+        self.wiped.iter().map(|line| line.chars().count()).max().unwrap_or(0)
     }
 }
 

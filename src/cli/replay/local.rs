@@ -47,6 +47,9 @@ pub fn run(replay: &Replay, config: &Config) -> Result<Report, CliError> {
             }
         };
         drop(watcher);
+        // What is drained gives its space back now; what fails is done at the next start.
+        let now = store.now();
+        let _ = store.call(move |queue| queue.maintain(now).map(drop)).await;
         store.stop();
         let stopped = runtime::spawn_blocking(move || thread.join()).await;
         match stopped {
