@@ -159,12 +159,14 @@ impl Daemon {
             health.clone(),
             receiver,
         );
+        let replay = control::replay::Hands::new(driver.links(), orders.clone());
         let sender = runtime::spawn_watched(driver.run());
         let seen = Arc::new(control::server::Daemon {
             store: store.clone(),
             health,
             config: Mutex::new(config.clone()),
             started: SystemTime::now(),
+            replay,
         });
         let control = open_control(&config.control_socket, &seen);
         Ok(Some(Self { config, store, thread, sampler, orders, sender, seen, control }))
@@ -375,7 +377,7 @@ fn collector_settings(config: &Config) -> collector::Settings {
     collector::Settings { disk_path: config.disk_path.clone() }
 }
 
-fn sender_settings(config: &Config) -> machine::Settings {
+pub(crate) fn sender_settings(config: &Config) -> machine::Settings {
     let proved = matches!(config.credential, Some(config::Credential::Challenge(_)));
     let transports = match config.transport {
         // Without a proof there is no WebSocket (docs/PROTOCOL.md 3).

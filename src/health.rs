@@ -55,6 +55,8 @@ pub struct Counts {
     pub failures: u64,
     /// Handshakes and heartbeats the Monitor did not accept.
     pub refusals: u64,
+    /// Samples accepted again on request; not among those above.
+    pub replayed: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -150,6 +152,11 @@ impl Health {
             Transport::Http => counts.delivered_http += samples,
             Transport::Websocket => counts.delivered_websocket += samples,
         }
+    }
+
+    /// So many samples were accepted that were sent again on request.
+    pub fn replayed(&self, samples: u64) {
+        self.inner().counts.replayed += samples;
     }
 
     /// The Monitor's clock is so much ahead of ours.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 /// Samples a server and its OpenClaw into a durable queue and delivers it to HarborForge Monitor.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     Sample(SampleArgs),
     /// Show what is queued, oldest first
     Dump(DumpArgs),
+    /// Deliver what waits now; or what was delivered, or refused, once more
+    Replay(ReplayArgs),
     /// Show how delivery is doing: the link, the queue, the last success
     Status(StatusArgs),
     /// Read the whole queue and say whether it is sound; changes nothing
@@ -116,6 +118,31 @@ pub enum VerifyFormat {
     Table,
     /// One JSON object a line: each generation, then the whole.
     Jsonl,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("kept").args(["sent", "rejected"])))]
+#[command(group(ArgGroup::new("window").args(["since", "seq"]).multiple(true)))]
+pub struct ReplayArgs {
+    /// Deliver kept samples again, marked as replayed; say which with --since or --seq
+    #[arg(long, requires = "window")]
+    pub sent: bool,
+    /// Try the samples the Monitor has refused again
+    #[arg(long)]
+    pub rejected: bool,
+    /// Only samples taken since then: a duration ago ("2h") or an RFC 3339 time
+    #[arg(long, value_name = "WHEN", value_parser = moment, requires = "kept")]
+    pub since: Option<Moment>,
+    /// Only samples taken until then
+    #[arg(long, value_name = "WHEN", value_parser = moment, requires = "kept")]
+    pub until: Option<Moment>,
+    /// Only these sequence numbers, both ends included; either may be left out
+    #[arg(long, value_name = "A..B", value_parser = seq_range, requires = "kept")]
+    pub seq: Option<SeqRange>,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Which samples `dump` shows.
@@ -247,6 +274,28 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_replayed_is_said_without_contradiction() {
+        for (arguments, right) in [
+            ("", true),
+            ("--dry-run", true),
+            ("--sent --since 2h", true),
+            ("--sent --seq 5.. --until 1h", true),
+            ("--sent --since 2h --seq 1..9", true),
+            ("--rejected", true),
+            ("--rejected --since 2h --dry-run", true),
+            ("--sent", false),
+            ("--sent --until 1h", false),
+            ("--sent --rejected --since 2h", false),
+            ("--since 2h", false),
+            ("--seq 1..2", false),
+        ] {
+            let all = ["harborforge-connector", "replay"].into_iter();
+            let parsed = Args::try_parse_from(all.chain(arguments.split_whitespace()));
+            assert_eq!(parsed.is_ok(), right, "{arguments}");
+        }
     }
 
     #[test]

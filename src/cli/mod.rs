@@ -10,6 +10,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dump;
+pub mod replay;
 pub mod run;
 pub mod sample;
 pub mod status;
@@ -247,6 +248,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(args, context),
         Command::Dump(args) => dump::run(args, context),
         Command::Verify(args) => verify::run(args, context),
+        Command::Replay(args) => replay::run(args, context),
     }
 }
 

@@ -15,6 +15,7 @@
 
 pub mod client;
 pub mod protocol;
+pub mod replay;
 pub mod server;
 pub mod socket;
 pub mod status;

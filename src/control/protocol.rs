@@ -11,6 +11,8 @@ use harborforge_storage::{Entry, Gap, Problem, Record, Set, Stamp, Uuid};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use crate::replay::{Replay, Replayed};
+
 /// The version spoken here.
 pub const VERSION: u32 = 1;
 /// Longest request in bytes, line end included.
@@ -38,7 +40,7 @@ pub enum Request {
     Dump(Dump),
     /// Items and end as the queue's verification has them.
     Verify,
-    /// Items: progress; see `replay`.
+    /// Items: [`crate::replay::Progress`]; the end is a [`crate::replay::Outcome`].
     Replay(Replay),
     /// The end tells what was removed.
     Purge {
@@ -64,6 +66,7 @@ impl Request {
     pub fn access(&self) -> Access {
         match self {
             Self::Status | Self::Dump(_) | Self::Verify => Access::Read,
+            Self::Replay(replay) if replay.dry_run => Access::Read,
             Self::Replay(_) | Self::Purge { .. } | Self::Enroll(_) => Access::Change,
         }
     }
@@ -220,31 +223,6 @@ impl From<WireProblem> for Problem {
     }
 }
 
-/// What is to be delivered, or delivered again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replay {
-    /// Which samples.
-    pub what: Replayed,
-    /// Only those taken since then, wall clock in milliseconds since 1970 UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since_ms: Option<u64>,
-    /// Only those taken until then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until_ms: Option<u64>,
-}
-
-/// Which samples are replayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Replayed {
-    /// The backlog: try now, and tell how it goes.
-    Pending,
-    /// Delivered ones, marked as replayed.
-    Sent,
-    /// Rejected ones, once more.
-    Rejected,
-}
-
 /// What `purge` removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -364,6 +342,18 @@ mod tests {
             (
                 Request::Purge { what: Purge::Quarantine },
                 r#"{"v":1,"do":"purge","what":"quarantine"}"#,
+                Access::Change,
+            ),
+            (
+                Request::Replay(Replay {
+                    what: Replayed::Sent,
+                    since_ms: Some(5),
+                    until_ms: None,
+                    from: None,
+                    to: Some(9),
+                    dry_run: false,
+                }),
+                r#"{"v":1,"do":"replay","what":"sent","since_ms":5,"to":9,"dry_run":false}"#,
                 Access::Change,
             ),
         ] {

@@ -49,6 +49,8 @@ pub struct Daemon {
     pub config: Mutex<Arc<Config>>,
     /// When the daemon started.
     pub started: SystemTime,
+    /// What a replay needs.
+    pub replay: super::replay::Hands,
 }
 
 impl Daemon {
@@ -57,7 +59,7 @@ impl Daemon {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    fn config(&self) -> Arc<Config> {
+    pub(super) fn config(&self) -> Arc<Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -124,9 +126,9 @@ impl Drop for Place {
 }
 
 /// Nobody reads the answer any more.
-struct Gone;
+pub(super) struct Gone;
 
-struct Client {
+pub(super) struct Client {
     stream: UnixStream,
 }
 
@@ -213,7 +215,8 @@ impl Client {
         let done = match request {
             Request::Status => self.status(daemon).await?,
             Request::Dump(dump) => self.dump(&dump, daemon).await?,
-            Request::Verify | Request::Replay(_) | Request::Purge { .. } | Request::Enroll(_) => {
+            Request::Replay(replay) => self.replay(&replay, daemon).await?,
+            Request::Verify | Request::Purge { .. } | Request::Enroll(_) => {
                 let text = "this daemon cannot do that yet";
                 Err(Refusal::new(RefusalKind::Request, text))
             }
@@ -332,17 +335,17 @@ impl Client {
     }
 
     /// Whether the other side has closed; it has nothing more to say, so anything else is ignored.
-    async fn has_gone(&mut self) -> bool {
+    pub(super) async fn has_gone(&mut self) -> bool {
         let mut byte = [0];
         let read = runtime::timeout(Duration::ZERO, self.stream.read(&mut byte)).await;
         matches!(read, Some(Ok(0) | Err(_)))
     }
 
-    async fn item(&mut self, item: &impl Serialize) -> Result<(), Gone> {
+    pub(super) async fn item(&mut self, item: &impl Serialize) -> Result<(), Gone> {
         self.write(&encoded(&[Line::<_, Nothing>::Item(item)])).await
     }
 
-    async fn end(&mut self, end: &impl Serialize) -> Result<(), Gone> {
+    pub(super) async fn end(&mut self, end: &impl Serialize) -> Result<(), Gone> {
         self.write(&encoded(&[Line::<Nothing, _>::End(end)])).await
     }
 

@@ -149,6 +149,9 @@ pub struct Figures {
     pub failures: u64,
     /// Handshakes and heartbeats that were not accepted.
     pub refusals: u64,
+    /// Samples accepted again on request (`replay`); not among the delivered.
+    #[serde(default)]
+    pub replayed: u64,
 }
 
 /// A wall-clock time in milliseconds, as RFC 3339 in UTC with seconds.
@@ -258,6 +261,7 @@ impl Figures {
             links: link.links,
             failures: link.failures,
             refusals: link.refusals,
+            replayed: link.replayed,
         }
     }
 }

@@ -16,6 +16,7 @@ use harborforge_storage::{Confirmation, Limits};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::agents::{OpenClaw, status_changed};
+use super::beside::Links;
 use super::journal::{DeliveryLine, Journal};
 use super::link::{Connected, KeyFetched, Link};
 use super::load::Load;
@@ -56,6 +57,8 @@ pub enum Order {
     },
     /// What is known of OpenClaw has changed.
     OpenClaw(OpenClaw),
+    /// The key document was fetched for a replay.
+    KeyFetched(KeyFetched),
     /// Try now.
     TryNow,
     /// Start nothing more and end when nothing is under way.
@@ -89,6 +92,8 @@ pub struct Driver {
     clock: Clock,
     store: Store,
     link: Arc<Link>,
+    /// The same, for those who post beside this.
+    links: Links,
     state: StateFile,
     journals: Journals,
     health: Health,
@@ -124,11 +129,14 @@ impl Driver {
         orders: channel::Receiver<Order>,
     ) -> Self {
         link.remember(state.get().key_fingerprint, state.token(link.identifier()));
+        let token = link.has_token();
+        let link = Arc::new(link);
         Self {
-            machine: Machine::new(settings, link.has_token()),
+            machine: Machine::new(settings, token),
             clock,
             store,
-            link: Arc::new(link),
+            links: Links::new(link.clone()),
+            link,
             state,
             journals: Journals::default(),
             health,
@@ -144,6 +152,12 @@ impl Driver {
             frames: channel::bounded(64),
             orders,
         }
+    }
+
+    /// The link in force, for those who post beside this.
+    #[must_use]
+    pub fn links(&self) -> Links {
+        self.links.clone()
     }
 
     /// Runs until [`Order::Shutdown`] is carried out, or whoever gives orders is gone.
@@ -217,6 +231,7 @@ impl Driver {
                     link.take_over(&self.link);
                 }
                 self.link = Arc::from(link);
+                self.links.replace(self.link.clone());
                 self.health.start_over(self.clock.wall(), settings.transports);
                 // The settings first, since the mode is among them: a try that they set off
                 // counts as one with the old credentials, whose failure says nothing.
@@ -235,6 +250,11 @@ impl Driver {
                     link.hint(status_changed(self.link.identifier(), &changed));
                 }
                 // Nothing to decide: a hint goes at once or not at all.
+                Event::Tick
+            }
+            Order::KeyFetched(fetched) => {
+                self.key_fetched(&fetched).await;
+                // Nothing to decide: it was not this one's try.
                 Event::Tick
             }
             Order::TryNow => Event::TryNow,
@@ -260,24 +280,29 @@ impl Driver {
             Done::Connected(name, outcome) => self.connected(name, outcome),
             Done::Key(attempt, Err(failure)) => Event::Key { attempt, result: Err(failure) },
             Done::Key(attempt, Ok(fetched)) => {
-                if let Some(before) = &fetched.replaces {
-                    tracing::warn!(
-                        before = %before, now = %fetched.fingerprint,
-                        "the Monitor's key has changed; set public_key_sha256 to accept one key only"
-                    );
-                }
-                // A document that was on its way while the Monitor was changed is the old one's.
-                if fetched.backend_url == self.link.backend_url() {
-                    let fingerprint = Some(fetched.fingerprint);
-                    let change = self.state.update(|state| state.key_fingerprint = fingerprint);
-                    self.save(change).await;
-                }
-                tracing::debug!(key = %fetched.fingerprint, capabilities = ?fetched.capabilities, "key document fetched");
+                self.key_fetched(&fetched).await;
                 let changed = fetched.replaces.is_some();
                 let news = KeyNews { capabilities: fetched.capabilities, changed };
                 Event::Key { attempt, result: Ok(news) }
             }
         }
+    }
+
+    /// Says and remembers what a key document says of the key.
+    async fn key_fetched(&mut self, fetched: &KeyFetched) {
+        if let Some(before) = &fetched.replaces {
+            tracing::warn!(
+                before = %before, now = %fetched.fingerprint,
+                "the Monitor's key has changed; set public_key_sha256 to accept one key only"
+            );
+        }
+        // A document that was on its way while the Monitor was changed is the old one's.
+        if fetched.backend_url == self.link.backend_url() {
+            let fingerprint = Some(fetched.fingerprint);
+            let change = self.state.update(|state| state.key_fingerprint = fingerprint);
+            self.save(change).await;
+        }
+        tracing::debug!(key = %fetched.fingerprint, capabilities = ?fetched.capabilities, "key document fetched");
     }
 
     /// A handshake ended: takes over the socket of an accepted one.

@@ -143,6 +143,12 @@ impl Link {
         self.known().token.is_some()
     }
 
+    /// Whether proofs are asked for and there is no key to make them with.
+    #[must_use]
+    pub fn lacks_key(&self) -> bool {
+        matches!(self.credential, Credential::Challenge(_)) && self.known().key.is_none()
+    }
+
     /// The server's name at the Monitor.
     #[must_use]
     pub fn identifier(&self) -> &str {
@@ -333,7 +339,7 @@ impl Link {
             .map_err(|error| Outcome::Unacceptable(format!("cannot be sent: {error}")))
     }
 
-    fn proof(&self, with: Proof) -> Result<Option<String>, Failure> {
+    pub(super) fn proof(&self, with: Proof) -> Result<Option<String>, Failure> {
         let Credential::Challenge(challenge) = &self.credential else { return Ok(None) };
         let known = self.known().clone();
         let Some(key) = known.key else {
@@ -350,7 +356,7 @@ impl Link {
             .map_err(|error| local(&error))
     }
 
-    async fn send(&self, asked: Asked, sent: Vec<u64>, body: Vec<u8>) -> Answered {
+    pub(super) async fn send(&self, asked: Asked, sent: Vec<u64>, body: Vec<u8>) -> Answered {
         let api_key = match &self.credential {
             Credential::ApiKey(key) => Some(key),
             Credential::Challenge(_) => None,

@@ -7,6 +7,7 @@
 
 mod agents;
 pub mod backoff;
+pub mod beside;
 pub mod classify;
 pub mod driver;
 pub mod journal;

@@ -13,7 +13,7 @@ use crate::mend::Repairs;
 use crate::record;
 use crate::rescue::check_opened;
 use crate::salvage::Wanted;
-use crate::types::Stamp;
+use crate::types::{Stamp, Tally};
 
 /// A size not known yet.
 const UNKNOWN: u32 = u32::MAX;
@@ -32,6 +32,8 @@ pub(crate) struct Generation {
     pub(crate) bytes: u64,
     /// Payload bytes of those still to be delivered.
     pub(crate) live_bytes: u64,
+    /// Of rejected records: those that were accepted since.
+    pub(crate) taken: Tally,
     pub(crate) first_stamp: Option<Stamp>,
     /// The stamp of the record with the highest number, where one was counted.
     pub(crate) last_stamp: Option<Stamp>,
@@ -67,6 +69,7 @@ impl Generation {
             records: 0,
             bytes: 0,
             live_bytes: 0,
+            taken: Tally::default(),
             first_stamp: None,
             last_stamp: None,
             since_ms: None,

@@ -140,7 +140,7 @@ impl Inspector {
             problems,
             dir,
         };
-        inspector.index_rejected()?;
+        inspector.index_rejected(&manifest.unrejected)?;
         Ok(inspector)
     }
 
@@ -183,7 +183,8 @@ impl Inspector {
         }
     }
 
-    fn index_rejected(&mut self) -> Result<(), Error> {
+    fn index_rejected(&mut self, unrejected: &[(u64, u64)]) -> Result<(), Error> {
+        let taken = |seq: u64| unrejected.iter().any(|&(from, to)| (from..=to).contains(&seq));
         for at in 0..self.rejects.len() {
             let Some(g) = self.rejects.get(at) else { continue };
             let (path, label) = (g.path(&self.dir), g.label);
@@ -191,7 +192,9 @@ impl Inspector {
             let mut numbers = Vec::new();
             let visited = copy.store().and_then(|store| {
                 store.visit(1, u64::MAX, label, &mut |seq, bytes| {
-                    if record::decode(bytes, seq).is_ok_and(|r| r.rejection.is_some()) {
+                    if record::decode(bytes, seq).is_ok_and(|r| r.rejection.is_some())
+                        && !taken(seq)
+                    {
                         numbers.push((seq, at));
                     }
                     Visit::Continue

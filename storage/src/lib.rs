@@ -34,7 +34,7 @@
 //! |---|---|
 //! | `LOCK` | locked by the process that has the queue open; its process id |
 //! | `FORMAT` | `harborforge-queue 1` and a checksum: the version of all these files together (`format.rs`) |
-//! | `manifest` | what is known of sealed generations, the proven clock, and the gaps (`manifest.rs`) |
+//! | `manifest` | what is known of sealed generations, the proven clock, the gaps, and rejected copies that count no more (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
 //! | `ballast` | 1 MiB that is given back when the disk is full (`ballast.rs`, `room.rs`) |
@@ -102,6 +102,7 @@ mod slots;
 mod snapshot;
 mod stats;
 mod types;
+mod unreject;
 mod verify;
 
 pub use engine::is_engine_thread;

@@ -70,6 +70,9 @@ pub(crate) struct Manifest {
     pub(crate) clock: Option<Reading>,
     pub(crate) generations: Vec<Sealed>,
     pub(crate) gaps: Vec<Gap>,
+    /// Rejected numbers that were accepted since, as long as there are copies of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unrejected: Vec<(u64, u64)>,
 }
 
 /// What reading a manifest found.
@@ -157,6 +160,7 @@ mod tests {
                 wall_ms: 7,
                 announced: true,
             }],
+            unrejected: Vec::new(),
         }
     }
 
@@ -194,6 +198,8 @@ mod tests {
 
     #[test]
     fn comes_back_and_damage_is_noticed() {
+        let taken = Manifest { unrejected: vec![(3, 4)], ..sample() };
+        assert_eq!(Manifest::decode(&taken.encode().unwrap()), Some(taken));
         let bytes = sample().encode().unwrap();
         assert_eq!(Manifest::decode(&bytes), Some(sample()));
         for at in 0..bytes.len() - 1 {

@@ -27,6 +27,7 @@ use crate::marks::{CursorFile, MarkFile};
 use crate::mend::Repairs;
 use crate::ranges::RangeSet;
 use crate::record;
+use crate::recovery::QUEUE_DIR;
 use crate::room::Need;
 use crate::types::{
     Confirmation, Counters, Gap, LastSuccess, Maintenance, Options, Pin, Record, Stamp, Tally,
@@ -62,6 +63,8 @@ pub struct Queue {
     /// Numbers with a generation in the row that are not to be delivered, beside the cursor.
     pub(crate) settled: RangeSet,
     pub(crate) gaps: Gaps,
+    /// Rejected numbers that were accepted since; see `unreject.rs`.
+    pub(crate) unrejected: RangeSet,
     /// Numbers up to this one may have reached the receiver.
     pub(crate) handed_out: u64,
     pub(crate) mark_file: MarkFile,
@@ -97,6 +100,15 @@ pub(crate) struct Pinned {
 }
 
 impl Queue {
+    /// Whether something was ever queued in `dir`.
+    ///
+    /// # Errors
+    /// When the operating system does not let it be seen.
+    pub fn is_there(dir: &Path) -> Result<bool, Error> {
+        let lock = dir.join(QUEUE_DIR).join("LOCK");
+        lock.try_exists().map_err(|error| Error::io("look at", &lock, error))
+    }
+
     /// All gaps known, oldest first. Announced ones are kept up to a bounded number.
     pub fn gaps(&self) -> &[Gap] {
         self.gaps.as_slice()
@@ -188,6 +200,7 @@ impl Queue {
             clock: Some(self.clock.reading()),
             generations: generations.map(Generation::to_sealed).collect(),
             gaps: self.gaps.as_slice().to_vec(),
+            unrejected: self.listed_unrejected(),
         };
         self.manifest_dirty = true;
         manifest.write(&manifest_path(&self.dir))?;

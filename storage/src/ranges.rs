@@ -25,6 +25,21 @@ impl RangeSet {
         self.ranges.splice(start..end.max(start), [(low, high)]);
     }
 
+    /// Takes `from..=to` out; an empty range takes nothing.
+    pub(crate) fn remove(&mut self, from: u64, to: u64) {
+        if from > to {
+            return;
+        }
+        let start = self.ranges.partition_point(|&(_, t)| t < from);
+        let end = self.ranges.partition_point(|&(f, _)| f <= to);
+        let touched = self.ranges.get(start..end).unwrap_or_default();
+        let before = touched.first().filter(|&&(f, _)| f < from);
+        let after = touched.last().filter(|&&(_, t)| t > to);
+        let before = before.map(|&(f, _)| (f, from.saturating_sub(1)));
+        let after = after.map(|&(_, t)| (to.saturating_add(1), t));
+        self.ranges.splice(start..end.max(start), before.into_iter().chain(after));
+    }
+
     /// The end of the range that holds `number`, if one does.
     pub(crate) fn end_of_run(&self, number: u64) -> Option<u64> {
         let at = self.ranges.partition_point(|&(_, t)| t < number);
@@ -88,13 +103,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_set(ops in prop::collection::vec((0u64..60, 0u64..8), 0..40),
+        fn behaves_as_a_set(ops in prop::collection::vec((any::<bool>(), 0u64..60, 0u64..8), 0..40),
                             window in (0u64..60, 0u64..60), floor in 0u64..60) {
             let mut set = RangeSet::default();
             let mut model = BTreeSet::new();
-            for (from, len) in ops {
-                set.insert(from, from + len);
-                model.extend(from..=from + len);
+            for (insert, from, len) in ops {
+                if insert {
+                    set.insert(from, from + len);
+                    model.extend(from..=from + len);
+                } else {
+                    set.remove(from, from + len);
+                    model.retain(|n| !(from..=from + len).contains(n));
+                }
             }
             for pair in set.ranges.windows(2) {
                 prop_assert!(pair[0].1 + 1 < pair[1].0);

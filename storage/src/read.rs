@@ -303,6 +303,17 @@ impl Queue {
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn rejected(&mut self, from: u64, limits: Limits) -> Result<Vec<RejectedRecord>, Error> {
+        let unrejected = self.unrejected.clone();
+        self.rejected_but(&unrejected, from, limits)
+    }
+
+    /// The same with all copies but those of these numbers.
+    pub(crate) fn rejected_but(
+        &mut self,
+        unrejected: &RangeSet,
+        from: u64,
+        limits: Limits,
+    ) -> Result<Vec<RejectedRecord>, Error> {
         // Rejections come in any order, so each generation gives its lowest ones and the lowest
         // of all are taken.
         let mut found: Vec<RejectedRecord> = Vec::new();
@@ -324,6 +335,9 @@ impl Queue {
                         if portion.is_full() {
                             ceiling = ceiling.min(seq);
                             return Visit::Stop;
+                        }
+                        if unrejected.contains(seq) {
+                            return Visit::Continue;
                         }
                         let decoded = record::decode(bytes, seq).ok();
                         if let Some(rejected) = decoded.and_then(Decoded::to_rejected) {

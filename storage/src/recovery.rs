@@ -132,6 +132,7 @@ impl Queue {
             last_success: None,
             settled,
             gaps: Gaps::from_stored(manifest.gaps),
+            unrejected: RangeSet::default(),
             handed_out: 0,
             mark_file,
             mark_synced_ms: 0,
@@ -153,6 +154,9 @@ impl Queue {
             options,
             _lock: lock.clone(),
         };
+        for (from, to) in manifest.unrejected {
+            queue.unrejected.insert(from, to);
+        }
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
         if !queue.may_delete() {
@@ -161,6 +165,7 @@ impl Queue {
             queue.retire_active();
         }
         queue.date_what_was_found(manifest.clock);
+        queue.count_unrejected()?;
         queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();
@@ -279,7 +284,7 @@ impl Queue {
         g.close_unless_appendable();
         let fault = match visited {
             Ok(Sight::Whole) => {
-                for seq in numbers {
+                for seq in numbers.into_iter().filter(|seq| !self.unrejected.contains(*seq)) {
                     self.settled.insert(seq, seq);
                 }
                 return Ok(Sight::Whole);

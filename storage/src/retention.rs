@@ -73,6 +73,7 @@ impl Queue {
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
         note(self.enforce_sent_bounds());
+        self.drop_taken();
         self.enforce_rejected_bound();
         note(self.enforce_quarantine_bound());
         note(self.sync_mark());

@@ -79,6 +79,11 @@ impl Queue {
         };
         let size = record.payload.len();
         self.keep_rejected(&record, reason, now)?;
+        if self.unrejected.contains(seq) {
+            // Its cursor was lost, so it was sent once more: the new copy counts.
+            self.unrejected.remove(seq, seq);
+            self.manifest_dirty = true;
+        }
         self.settle_bytes(seq, seq);
         self.settled.insert(seq, seq);
         self.counters.rejected = self.counters.rejected.saturating_add(1);

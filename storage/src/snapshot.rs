@@ -28,6 +28,7 @@ pub struct Snapshot {
     cursor: u64,
     last: u64,
     settled: RangeSet,
+    unrejected: RangeSet,
     gaps: Vec<Gap>,
     /// The next number to show, and the last one.
     next: u64,
@@ -81,6 +82,7 @@ impl Queue {
             cursor: self.cursor,
             last,
             settled: self.settled.clone(),
+            unrejected: self.unrejected.clone(),
             gaps: self.gaps().to_vec(),
             next,
             end,
@@ -104,11 +106,17 @@ impl Queue {
             seen_to = self.show_row(snapshot, limits, &mut shown)?;
         }
         if from <= snapshot.end && snapshot.wants(Set::Rejected) {
-            let rejected = self.rejected(from, limits)?;
+            let rejected = self.rejected_but(&snapshot.unrejected, from, limits)?;
             // More may follow directly behind the last one, but not before it.
             if let Some(last) = rejected.last().filter(|last| last.record.seq < seen_to) {
                 let known = rejected.len() < limits.records
-                    && self.rejected(last.record.seq.saturating_add(1), limits)?.is_empty();
+                    && self
+                        .rejected_but(
+                            &snapshot.unrejected,
+                            last.record.seq.saturating_add(1),
+                            limits,
+                        )?
+                        .is_empty();
                 if !known {
                     seen_to = last.record.seq;
                 }
@@ -148,6 +156,11 @@ impl Queue {
         let full = |entries: &Vec<Entry>, bytes: usize| {
             entries.len() >= limits.records || bytes >= limits.bytes
         };
+        // What was accepted since it was taken is shown as the rejected it was.
+        let mut taken_since = self.unrejected.clone();
+        for (from, to) in snapshot.unrejected.within(0, u64::MAX) {
+            taken_since.remove(from, to);
+        }
         while let Some(g) = self.row.get_mut(at)
             && g.first <= snapshot.end
         {
@@ -163,6 +176,7 @@ impl Queue {
             let excluded = if g.role == Role::Sent { g.excluded.clone() } else { Vec::new() };
             let is_left_out = |seq: u64| {
                 snapshot.settled.contains(seq)
+                    || taken_since.contains(seq)
                     || excluded.iter().any(|&(from, to)| (from..=to).contains(&seq))
             };
             let mut stopped = None;

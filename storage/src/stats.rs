@@ -41,8 +41,9 @@ impl Queue {
         }
         let mut rejected = Tally::default();
         for g in &self.rejects {
-            rejected.records = rejected.records.saturating_add(g.records);
-            rejected.bytes = rejected.bytes.saturating_add(g.bytes);
+            let counted = g.rejected();
+            rejected.records = rejected.records.saturating_add(counted.records);
+            rejected.bytes = rejected.bytes.saturating_add(counted.bytes);
         }
         for g in self.row.iter().chain(&self.rejects) {
             let bytes = if g.sealed { g.disk_bytes } else { files::disk_usage(&g.path(&self.dir)) };

@@ -24,6 +24,8 @@ enum Op {
     /// This many numbers above the cursor; may point beyond the end.
     Acknowledge(u64),
     Reject(u64),
+    /// One of the rejected, counted round; or, where there is none, this number.
+    Unreject(u64),
     GiveUp {
         ahead: u64,
         count: u64,
@@ -66,6 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(ahead, records, bytes)| Op::Read { ahead, records, bytes }),
         4 => (0u64..25).prop_map(Op::Acknowledge),
         2 => (0u64..12).prop_map(Op::Reject),
+        2 => (1u64..60).prop_map(Op::Unreject),
         1 => (0u64..12, 0u64..15).prop_map(|(ahead, count)| Op::GiveUp { ahead, count }),
         1 => Just(Op::Announce),
         3 => (0u64..50).prop_map(|seconds| Op::Maintain { seconds }),
@@ -235,6 +238,19 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64, max_age: Option<u64>) {
                     if number > 0 && model.records[number as usize - 1].state == State::Pending {
                         model.records[number as usize - 1].state = State::Rejected;
                     }
+                }
+            }
+            Op::Unreject(which) => {
+                let rejected = model.set(State::Rejected);
+                let at = (which as usize).checked_rem(rejected.len());
+                let number = at.map_or(which, |at| rejected[at]);
+                let done = q.unreject(number).unwrap();
+                let state =
+                    model.records.get_mut(number as usize - 1).map(|record| &mut record.state);
+                let state = state.filter(|state| **state == State::Rejected && number <= cursor);
+                assert_eq!(done, state.is_some());
+                if let Some(state) = state {
+                    *state = State::Sent;
                 }
             }
             Op::GiveUp { ahead, count } => {
