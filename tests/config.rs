@@ -70,8 +70,8 @@ fn good(host: &Host) -> PathBuf {
     host.write("config.toml", 0o600, &text)
 }
 
-fn arguments(path: &Path) -> [&str; 3] {
-    ["--config", path.to_str().unwrap(), "check"]
+fn arguments(path: &Path) -> [&str; 4] {
+    ["--config", path.to_str().unwrap(), "check", "--offline"]
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn variables_and_flags_come_before_the_file() {
     command.args(["--set", "identifier=from-flag"]);
     assert!(outcome(&mut command).stdout.contains("ok   identifier: from-flag"));
     // The file itself may be named by a variable.
-    let mut command = host.command(&["check"]);
+    let mut command = host.command(&["check", "--offline"]);
     command.env("HARBORFORGE_CONFIG", &path);
     assert_eq!(outcome(&mut command).code, 0);
 }
@@ -148,7 +148,7 @@ fn a_systemd_credential_is_found() {
     let host = Host::new();
     fs::create_dir(host.path("credentials")).unwrap();
     let secret = host.write("credentials/api_key", 0o400, "the-key\n");
-    let mut command = host.command(&["check", "--config", "/dev/null"]);
+    let mut command = host.command(&["check", "--offline", "--config", "/dev/null"]);
     command
         .env("CREDENTIALS_DIRECTORY", host.path("credentials"))
         .env("HARBORFORGE_BACKEND_URL", "https://monitor.example");

@@ -10,6 +10,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dump;
+pub mod enroll;
 pub mod run;
 pub mod sample;
 pub mod status;
@@ -124,7 +125,7 @@ impl CliError {
         Self::from_error(exit, error)
     }
 
-    fn of_config(errors: &ConfigErrors) -> Self {
+    pub(crate) fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
             [only] => format!("configuration: {only}"),
             several => several
@@ -219,6 +220,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Check(args) => check::run(args, context),
+        Command::Enroll(args) => enroll::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Sample(args) => sample::run(args, context),

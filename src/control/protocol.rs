@@ -45,7 +45,8 @@ pub enum Request {
         /// What is to go.
         what: Purge,
     },
-    /// New credentials, from `enroll`.
+    /// The configuration has changed, and perhaps the credentials: no item; the end is
+    /// [`Enrolled`].
     Enroll(Enroll),
 }
 
@@ -257,15 +258,45 @@ pub enum Purge {
     Quarantine,
 }
 
-/// New credentials.
+/// New credentials, and whose they are. The daemon reads its configuration again first; what it
+/// does not find there of the credentials it keeps itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enroll {
+    /// The Monitor they are for: a daemon that reports to another one does not take them.
+    pub backend_url: String,
+    /// This server's name there, likewise.
+    pub identifier: String,
     /// A challenge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge_uuid: Option<String>,
     /// Or an API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+}
+
+/// What the daemon has taken up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Its process.
+    pub pid: u32,
+    /// Where the credentials in use come from.
+    pub from: CredentialFrom,
+    /// Why its configuration could not be read again, if so; it goes on with the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_reloaded: Option<String>,
+}
+
+/// Where the credentials that a daemon uses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialFrom {
+    /// Its configuration.
+    Configuration,
+    /// What was handed to it and kept in its `data_dir`.
+    DataDir,
+    /// Anything else, as a newer daemon may say.
+    #[serde(other)]
+    Other,
 }
 
 impl std::fmt::Debug for Enroll {
@@ -377,8 +408,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_in_no_debug_output() {
-        let request =
-            Request::Enroll(Enroll { challenge_uuid: Some("s3cret".into()), api_key: None });
+        let request = Request::Enroll(Enroll {
+            backend_url: "https://m.example/".into(),
+            identifier: "a".into(),
+            challenge_uuid: Some("s3cret".into()),
+            api_key: None,
+        });
         assert!(!format!("{request:?}").contains("s3cret"));
     }
 

@@ -1,7 +1,8 @@
 //! Each check on facts of the tests' own.
 
 use super::*;
-use crate::config::{FileText, Files, Flags};
+use crate::config::{FileText, Files, Flags, Need, Sources};
+use crate::control::protocol::{Refusal, RefusalKind};
 
 struct NoFiles;
 
@@ -161,4 +162,21 @@ fn space_is_compared_with_the_sum_of_the_bounds() {
     assert!(line.ends_with("make room or lower queue_max_bytes"), "{line}");
     fs::write(directory.path().join("file"), vec![1; 100_000]).unwrap();
     assert!(disk_use(directory.path(), 1) >= 100_000);
+}
+
+#[test]
+fn the_socket_is_compared_with_who_holds_the_queue() {
+    let nobody = || Err(ClientError::NoDaemon { path: "/run/c.sock".into() });
+    let says = |asked, holder| socket_line(asked, holder, "/run/c.sock").to_string();
+    assert_eq!(says(Ok(Some(7)), Some(7)), "ok   control_socket: /run/c.sock, the daemon answers");
+    assert_eq!(says(nobody(), None), "ok   control_socket: /run/c.sock, no daemon answers");
+    assert_eq!(
+        says(Ok(Some(7)), Some(8)),
+        "warn control_socket: /run/c.sock: process 7 answers, but process 8 holds this data_dir; \
+         give each daemon a control_socket of its own"
+    );
+    assert!(says(Ok(Some(7)), None).contains("works on another data_dir"));
+    assert!(says(nobody(), Some(8)).contains("nobody answers, though process 8 holds"));
+    let busy = ClientError::Refused(Refusal::new(RefusalKind::Busy, "try again"));
+    assert_eq!(says(Err(busy), None), "warn control_socket: try again");
 }
