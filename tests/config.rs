@@ -89,7 +89,17 @@ fn a_good_configuration_passes_line_by_line() {
         out.stdout.lines().map(|line| line[5..].split(':').next().unwrap()).collect();
     assert_eq!(
         names,
-        ["configuration", "credential", "identifier", "clock", "data_dir", "daemon", "space"]
+        [
+            "configuration",
+            "credential",
+            "identifier",
+            "clock",
+            "data_dir",
+            "daemon",
+            "control_socket",
+            "space",
+            "network"
+        ]
     );
     assert!(!out.stdout.contains(UUID));
     assert!(!host.path("data").exists(), "check made the data directory");
@@ -174,12 +184,12 @@ fn a_running_daemon_is_named_by_its_process() {
 }
 
 #[test]
-fn a_failing_check_ends_with_1() {
+fn an_unusable_data_directory_ends_with_4() {
     let host = Host::new();
     let path = good(&host);
     host.write("data", 0o600, "a file in the way");
     let out = outcome(&mut host.command(&arguments(&path)));
-    assert_eq!(out.code, 1);
+    assert_eq!(out.code, 4);
     assert!(out.stdout.contains("FAIL data_dir: "), "{}", out.stdout);
 }
 

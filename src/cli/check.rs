@@ -5,7 +5,9 @@
 //! - Each check stands alone: a function from [`Facts`] to lines, listed in [`CHECKS`].
 //! - Every line that is not `ok` says what to do.
 
-pub(super) mod local;
+pub(super) mod daemon;
+mod local;
+mod monitor;
 pub(super) mod network;
 
 use std::fmt;
@@ -90,8 +92,8 @@ pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] = &[
     local::proxy,
     local::clock,
     local::data_dir,
-    local::daemon,
-    local::control_socket,
+    daemon::daemon,
+    daemon::control_socket,
     local::space,
 ];
 

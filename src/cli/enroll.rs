@@ -5,7 +5,8 @@
 //! - Nothing is written before the configuration it leads to holds as a whole and, unless
 //!   `--no-verify` says otherwise, the Monitor has been reached with it.
 //! - Asking the Monitor uses nothing up: only its key is fetched.
-//! - Whatever was written is said, also when the rest fails.
+//! - Whatever was written is said, also when the rest fails. What nobody listens to is done all
+//!   the same: a closed pipe ends other commands, but must not leave this one half done.
 
 mod secret;
 
@@ -14,7 +15,7 @@ use std::io::{self, IsTerminal as _};
 use secrecy::ExposeSecret as _;
 
 use super::args::EnrollArgs;
-use super::check::{Line, Verdict, failure, local, network, print};
+use super::check::{Line, Verdict, daemon, failure, network, print};
 use super::{CliError, Context, Exit};
 use crate::config::{
     self, Config, ConfigErrors, Credential, Key, Plan, PlannedFile, Sources, Wish,
@@ -38,16 +39,22 @@ pub fn run(args: &EnrollArgs, context: &Context) -> Result<(), CliError> {
     let (plan, wish) = plan;
     let config = &plan.loaded.config;
     for warning in &plan.overridden {
-        print(&[Line::new(Verdict::Warn, "configuration", warning.to_string())])?;
+        say(&[Line::new(Verdict::Warn, "configuration", warning.to_string())]);
     }
     verify(args, config)?;
     for file in &plan.files {
-        print(&[write(file)?])?;
+        say(&[write(file)?]);
     }
     if plan.files.is_empty() {
-        print(&[Line::new(Verdict::Ok, "configuration", "says that already, nothing is written")])?;
+        say(&[Line::new(Verdict::Ok, "configuration", "says that already, nothing is written")]);
     }
     tell_daemon(config, wish.credential.as_ref())
+}
+
+/// Prints lines for who listens.
+fn say(lines: &[Line]) {
+    // See the invariants: the work counts, and the exit code tells how it went.
+    let _ = print(lines);
 }
 
 /// What the arguments ask for. A secret is asked for on the terminal when nothing else is.
@@ -104,12 +111,13 @@ fn only_the_secret_is_missing(errors: &ConfigErrors) -> bool {
 /// Asks the Monitor for its key, and prints what that shows.
 fn verify(args: &EnrollArgs, config: &Config) -> Result<(), CliError> {
     if args.no_verify {
-        return print(&[Line::new(Verdict::Ok, "monitor", "not asked: --no-verify")]);
+        say(&[Line::new(Verdict::Ok, "monitor", "not asked: --no-verify")]);
+        return Ok(());
     }
     let url = config.backend_url.as_ref();
     let remembered = url.and_then(|url| state::remembered_key(&config.data_dir, url.as_str()));
     let lines = runtime::block_on(network::examine(config, remembered));
-    print(&lines)?;
+    say(&lines);
     match failure(&lines) {
         None => Ok(()),
         Some(exit) => {
@@ -183,7 +191,7 @@ fn tell_daemon(config: &Config, credential: Option<&Credential>) -> Result<(), C
             }
         }
         Err(ClientError::NoDaemon { .. }) => {
-            match local::queue_holder(&config.data_dir).ok().flatten() {
+            match daemon::queue_holder(&config.data_dir).ok().flatten() {
                 Some(pid) => {
                     let text = format!(
                         "process {pid} holds {}, but nobody answers on {socket}: have it read its \
@@ -207,7 +215,8 @@ fn tell_daemon(config: &Config, credential: Option<&Credential>) -> Result<(), C
             return Err(CliError { message: text, ..error });
         }
     };
-    print(&[line])
+    say(&[line]);
+    Ok(())
 }
 
 fn ask(config: &Config, request: &Request) -> Result<Enrolled, ClientError> {

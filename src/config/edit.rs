@@ -154,6 +154,7 @@ mod tests {
     fn only_the_value_changes_whatever_stands_around_it() {
         for (before, after) in [
             ("identifier = \"a\"", "identifier = \"new\""),
+            ("\u{feff}identifier = \"ä\" # ö\n", "\u{feff}identifier = \"new\" # ö\n"),
             ("identifier='a' # ours\n", "identifier=\"new\" # ours\n"),
             (
                 "  \"identifier\"\t=  \"\"\"\na\nb\"\"\"  # c\r\n",
@@ -181,6 +182,7 @@ mod tests {
     fn a_new_key_stands_behind_its_commented_out_line_or_at_the_end() {
         for (before, after) in [
             ("", "identifier = \"new\"\n"),
+            ("\u{feff}# nothing\n", "\u{feff}# nothing\nidentifier = \"new\"\n"),
             ("# nothing", "# nothing\nidentifier = \"new\"\n"),
             ("disk_path = \"/\"\n", "disk_path = \"/\"\nidentifier = \"new\"\n"),
             ("disk_path = \"/\"\r\n", "disk_path = \"/\"\r\nidentifier = \"new\"\r\n"),

@@ -1,5 +1,8 @@
 //! What the lines say, on answers of the tests' own; tests/check.rs has the real ones.
 
+use crate::transport::Answer;
+
+use super::super::monitor::skew_line;
 use super::*;
 use crate::config::{DiskFiles, Flags, Need, Sources, load};
 
