@@ -344,19 +344,41 @@ fn another_user_is_refused_by_the_daemon() {
         fs::set_permissions(site.path(""), all.clone()).unwrap();
         fs::set_permissions(site.path("control.sock"), all).unwrap();
         enroll.uid(nobody).gid(nobody);
-        let (code, stdout, stderr) = match enroll.output() {
+        let output = match enroll.output() {
             // The program itself stands where nobody else may look.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 eprintln!("not run: another user may not run the program");
                 return;
             }
-            Err(error) => panic!("{error}"),
-            Ok(_) => outcome(&mut enroll),
+            output => output.unwrap(),
         };
-        assert_eq!(code, 1, "{stdout}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("`enroll` is for root and the daemon's own user"), "{stderr}");
         daemon.hears("who asked", |line| line.names(&["refused", "65534"])).await;
         assert!(!site.path("data/enrolled.json").exists());
+        daemon.stop().await;
+    });
+}
+
+#[test]
+fn a_new_name_alone_is_taken_up_with_a_word_of_warning() {
+    run(async {
+        let monitor = monitor(plain()).await;
+        let site = Site::new(&monitor);
+        let mut daemon = site.start();
+        daemon.says("started").await;
+        let mut enroll = site.command("enroll");
+        let (code, stdout, stderr) = outcome(enroll.args(["--identifier", "vps.t2"]));
+        assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+        let warning = "warn credential: it stays; a challenge that has been used is bound to the \
+                       name and the Monitor it was used with: if it is refused, enroll a new one\n";
+        assert!(stdout.contains(warning), "{stdout}");
+        let told = format!("ok   daemon: process {} uses it from now on", daemon.pid());
+        assert!(stdout.contains(&told), "{stdout}");
+        daemon
+            .hears("the change", |line| line.names(&["configuration reloaded", "identifier"]))
+            .await;
         daemon.stop().await;
     });
 }

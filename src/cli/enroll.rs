@@ -35,8 +35,7 @@ use secret::Kind;
 pub fn run(args: &EnrollArgs, context: &Context) -> Result<(), CliError> {
     let sources = Sources::of_process(context.flags.clone());
     let wish = wish(args)?;
-    let plan = planned(&sources, wish, args)?;
-    let (plan, wish) = plan;
+    let (plan, wish) = planned(&sources, wish, args)?;
     let config = &plan.loaded.config;
     for warning in &plan.overridden {
         say(&[Line::new(Verdict::Warn, "configuration", warning.to_string())]);
@@ -44,6 +43,18 @@ pub fn run(args: &EnrollArgs, context: &Context) -> Result<(), CliError> {
     verify(args, config)?;
     for file in &plan.files {
         say(&[write(file)?]);
+    }
+    let moved = |file: &PlannedFile| {
+        let changed = [Key::Identifier, Key::BackendUrl].iter().any(|key| file.set.contains(key));
+        changed && file.before.is_some()
+    };
+    if wish.credential.is_none()
+        && matches!(config.credential, Some(Credential::Challenge(_)))
+        && plan.files.iter().any(moved)
+    {
+        let text = "it stays; a challenge that has been used is bound to the name and the Monitor \
+                    it was used with: if it is refused, enroll a new one";
+        say(&[Line::new(Verdict::Warn, "credential", text)]);
     }
     if plan.files.is_empty() {
         say(&[Line::new(Verdict::Ok, "configuration", "says that already, nothing is written")]);

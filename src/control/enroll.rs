@@ -4,6 +4,8 @@
 //! Invariants: a request is judged for its form here, so that nothing malformed is kept; one is
 //! carried out at a time; no refusal repeats a secret.
 
+use zeroize::Zeroizing;
+
 use super::protocol::{Enroll, Enrolled, Refusal, RefusalKind};
 use crate::config::Credential;
 use crate::runtime::channel;
@@ -31,7 +33,8 @@ pub async fn ask(
 ) -> Result<Enrolled, Refusal> {
     let malformed = |what| Refusal::new(RefusalKind::Request, what);
     let Enroll { backend_url, identifier, challenge_uuid, api_key } = request;
-    let credential = match (challenge_uuid, api_key) {
+    let wiped = |secret: Option<String>| secret.map(Zeroizing::new);
+    let credential = match (wiped(challenge_uuid), wiped(api_key)) {
         (None, None) => None,
         (Some(challenge), None) => Some(
             Credential::challenge(&challenge)

@@ -407,6 +407,26 @@ mod tests {
     }
 
     #[test]
+    fn enrolment_is_pinned() {
+        let request = Request::Enroll(Enroll {
+            backend_url: "https://m.example/".into(),
+            identifier: "vps.t1".into(),
+            challenge_uuid: None,
+            api_key: Some("k".into()),
+        });
+        assert_eq!((request.access(), request.name()), (Access::Change, "enroll"));
+        let text = r#"{"v":1,"do":"enroll","backend_url":"https://m.example/","identifier":"vps.t1","api_key":"k"}"#;
+        let versioned = Versioned { v: VERSION, request };
+        assert_eq!(serde_json::to_string(&versioned).unwrap(), text);
+        let enrolled = Enrolled { pid: 7, from: CredentialFrom::DataDir, not_reloaded: None };
+        let text = r#"{"pid":7,"from":"data_dir"}"#;
+        assert_eq!(serde_json::to_string(&enrolled).unwrap(), text);
+        let newer = r#"{"pid":7,"from":"the moon","more":1}"#;
+        let newer: Enrolled = serde_json::from_str(newer).unwrap();
+        assert_eq!(newer.from, CredentialFrom::Other);
+    }
+
+    #[test]
     fn a_secret_is_in_no_debug_output() {
         let request = Request::Enroll(Enroll {
             backend_url: "https://m.example/".into(),
