@@ -6,6 +6,8 @@
 //! sender (which waits a moment for what is under way), queue, each within its bound, so that
 //! SIGTERM ends the process within 5 s whatever network and disk do.
 
+mod enroll;
+
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -97,7 +99,12 @@ pub fn run(loaded: Loaded, reload: Reload, log: &LogHandle) -> Result<(), Daemon
 }
 
 struct Daemon {
+    /// In force: as configured, but for a credential that was enrolled since.
     config: Arc<Config>,
+    /// As it was read last.
+    configured: Arc<Config>,
+    /// Where queue and state are; another one takes effect at the next start.
+    data_dir: PathBuf,
     store: Store,
     thread: StoreThread,
     sampler: Sampler,
@@ -107,15 +114,20 @@ struct Daemon {
     /// What the control socket's answers are made from.
     seen: Arc<control::server::Daemon>,
     control: Option<control::server::Server>,
+    /// What `enroll` asks for.
+    enrolling: channel::Receiver<control::enroll::Enrolling>,
 }
 
 impl Daemon {
     async fn start(
-        config: Arc<Config>,
+        configured: Arc<Config>,
         signals: &channel::Receiver<Signal>,
     ) -> Result<Option<Self>, DaemonError> {
         let clock = clock::Clock::new();
-        make_dir(&config.data_dir)?;
+        let data_dir = configured.data_dir.clone();
+        make_dir(&data_dir)?;
+        let (config, standing) = enroll::weigh(&configured, &data_dir);
+        enroll::say(standing);
         let link = Link::new(&config)?;
         let (dir, options) = (config.data_dir.clone(), queue_options(&config));
         // Opening waits for the disk; a signal to stop is heard meanwhile.
@@ -161,15 +173,30 @@ impl Daemon {
         );
         let replay = control::replay::Hands::new(driver.links(), orders.clone());
         let sender = runtime::spawn_watched(driver.run());
+        // The socket serves a bounded number of clients, and each waits for its answer.
+        let (ask_to_enroll, enrolling) = channel::unbounded();
         let seen = Arc::new(control::server::Daemon {
             store: store.clone(),
             health,
             config: Mutex::new(config.clone()),
             started: SystemTime::now(),
             replay,
+            enrolling: ask_to_enroll,
         });
         let control = open_control(&config.control_socket, &seen);
-        Ok(Some(Self { config, store, thread, sampler, orders, sender, seen, control }))
+        Ok(Some(Self {
+            config,
+            configured,
+            data_dir,
+            store,
+            thread,
+            sampler,
+            orders,
+            sender,
+            seen,
+            control,
+            enrolling,
+        }))
     }
 
     async fn serve(
@@ -185,6 +212,12 @@ impl Daemon {
                 _ = self.thread.ended.recv().fuse() => return Err(self.broken()),
                 _ = self.sampler.ended.recv().fuse() => return Err(DaemonError::Part("sampler")),
                 _ = (&mut self.sender).fuse() => return Err(DaemonError::Part("sender")),
+                asked = self.enrolling.recv().fuse() => {
+                    if let Ok(request) = asked {
+                        self.enroll(request, &mut reload, log).await;
+                    }
+                    continue;
+                }
                 () = runtime::sleep(CREDENTIAL_WATCH).fuse() => {
                     self.look_at_credential(&mut reload);
                     continue;
@@ -192,7 +225,10 @@ impl Daemon {
             };
             match signal {
                 Signal::Stop => return self.stop().await,
-                Signal::Reload => self.reload(&mut reload, log),
+                Signal::Reload => {
+                    // Its faults have been logged.
+                    let _ = self.reload(&mut reload, log);
+                }
                 Signal::TryNow if self.orders.is_empty() => self.order(Order::TryNow),
                 // The one before has not been seen yet.
                 Signal::TryNow => {}
@@ -205,36 +241,43 @@ impl Daemon {
         let _ = self.orders.try_send(order);
     }
 
-    fn reload(&mut self, reload: &mut Reload, log: &LogHandle) {
+    /// Reads the configuration again and takes it up.
+    ///
+    /// # Errors
+    /// The faults of the new one, already logged; the old one stays.
+    fn reload(&mut self, reload: &mut Reload, log: &LogHandle) -> Result<(), String> {
         let loaded = match reload() {
             Ok(loaded) => loaded,
             Err(errors) => {
-                for error in errors.0 {
+                for error in &errors.0 {
                     tracing::error!(%error, "configuration not reloaded, the old one stays");
                 }
-                return;
+                return Err(errors.to_string());
             }
         };
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        let changes = config::diff(&self.config, &loaded.config);
+        self.configured = loaded.config;
+        let (config, standing) = enroll::weigh(&self.configured, &self.data_dir);
+        enroll::say(standing);
+        let changes = config::diff(&self.config, &config);
         if changes.is_empty() {
             tracing::info!("configuration reloaded, nothing has changed");
-            return;
+            return Ok(());
         }
         for change in &changes {
             let keys = change.keys.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");
             match change.group {
                 Group::Logging => {
-                    if let Err(error) = log.set_filter(&loaded.config.log_level) {
+                    if let Err(error) = log.set_filter(&config.log_level) {
                         tracing::error!(%error, "log_level not changed");
                         continue;
                     }
                 }
-                Group::Schedule | Group::Collector => self
-                    .sampler
-                    .reconfigure(loaded.config.report_interval, collector_settings(&loaded.config)),
+                Group::Schedule | Group::Collector => {
+                    self.sampler.reconfigure(config.report_interval, collector_settings(&config))
+                }
                 Group::Credentials | Group::Endpoint => {}
                 Group::Queue | Group::Bridge | Group::Restart => {
                     tracing::warn!(%keys, "changed, takes effect at the next start");
@@ -244,11 +287,14 @@ impl Daemon {
             tracing::info!(%keys, "configuration reloaded");
         }
         let groups: Vec<Group> = changes.iter().map(|change| change.group).collect();
-        self.use_link(loaded.config, &groups);
+        self.use_link(config, &groups).map_err(|error| chain(&error))
     }
 
     /// Gives the sender what the new configuration says about sending, if that has changed.
-    fn use_link(&mut self, new: Arc<Config>, groups: &[Group]) {
+    ///
+    /// # Errors
+    /// Why no link can be made of it, already logged; the old one stays.
+    fn use_link(&mut self, new: Arc<Config>, groups: &[Group]) -> Result<(), LinkError> {
         let changed = |group| groups.contains(&group);
         if !changed(Group::Credentials) && !changed(Group::Endpoint) {
             // A new cadence starts nothing over: what was refused is as refused as before.
@@ -256,19 +302,16 @@ impl Daemon {
                 self.order(Order::Settings(sender_settings(&new)));
             }
             self.take_up(new);
-            return;
+            return Ok(());
         }
-        match Link::new(&new) {
-            Ok(link) => {
-                let moved = changed(Group::Endpoint);
-                let settings = sender_settings(&new);
-                self.take_up(new);
-                self.order(Order::Use { link: Box::new(link), settings, moved });
-            }
-            Err(error) => {
-                tracing::error!(error = %chain(&error), "the old connection settings stay");
-            }
-        }
+        let link = Link::new(&new).inspect_err(|error| {
+            tracing::error!(error = %chain(error), "the old connection settings stay");
+        })?;
+        let moved = changed(Group::Endpoint);
+        let settings = sender_settings(&new);
+        self.take_up(new);
+        self.order(Order::Use { link: Box::new(link), settings, moved });
+        Ok(())
     }
 
     fn take_up(&mut self, config: Arc<Config>) {
@@ -284,11 +327,15 @@ impl Daemon {
         if loaded.credential_file.is_none() {
             return;
         }
-        let only_the_credential =
-            Config { credential: loaded.config.credential.clone(), ..(*self.config).clone() };
+        let credential = loaded.config.credential.clone();
+        self.configured = Arc::new(Config { credential, ..(*self.configured).clone() });
+        let (weighed, _) = enroll::weigh(&self.configured, &self.data_dir);
+        let credential = weighed.credential.clone();
+        let only_the_credential = Config { credential, ..(*self.config).clone() };
         if !config::diff(&self.config, &only_the_credential).is_empty() {
             tracing::info!("the credential file has changed, using it");
-            self.use_link(Arc::new(only_the_credential), &[Group::Credentials]);
+            // A failure has been logged, and is tried again in a minute.
+            let _ = self.use_link(Arc::new(only_the_credential), &[Group::Credentials]);
         }
     }
 

@@ -6,7 +6,9 @@
 //! and the Monitor's confirmation comes back the same way and moves the queue's cursor.
 //!
 //! Dependencies point one way: `cli` uses `daemon`, [`control`] and `config`; `daemon` wires
-//! `collector`, `sender`, `transport`, `store`, `state` and `control`, which reads [`health`]; [`replay`] works beside the sender for `cli` and `control`; `sender` knows `protocol` and the shapes of
+//! `collector`, `sender`, `transport`, `store`, `state`, [`enrolled`] and `control`, which reads
+//! [`health`]; [`replay`] works beside the sender for `cli` and `control`; `sender` knows `protocol`
+//! and the shapes of
 //! `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves `sample`,
 //! `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no clock and no
 //! storage.
@@ -17,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod crypto;
 pub mod daemon;
+pub mod enrolled;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -24,6 +27,7 @@ pub mod health;
 pub mod jitter;
 pub mod logging;
 pub mod protocol;
+pub mod replace;
 pub mod replay;
 pub mod runtime;
 pub mod sample;

@@ -131,6 +131,15 @@ impl Unwritten {
     }
 }
 
+/// The key remembered for the Monitor at `backend_url`, for who only looks: nothing is changed, and
+/// what cannot be read counts as nothing.
+#[must_use]
+pub fn remembered_key(data_dir: &Path, backend_url: &str) -> Option<Fingerprint> {
+    let text = fs::read(data_dir.join(FILE)).ok()?;
+    let state: State = serde_json::from_slice(&text).ok()?;
+    (state.backend_url == backend_url).then_some(state.key_fingerprint)?
+}
+
 fn read(path: &Path) -> io::Result<State> {
     const MOST: u64 = 1024 * 1024;
     let size = match fs::metadata(path) {

@@ -70,8 +70,8 @@ fn good(host: &Host) -> PathBuf {
     host.write("config.toml", 0o600, &text)
 }
 
-fn arguments(path: &Path) -> [&str; 3] {
-    ["--config", path.to_str().unwrap(), "check"]
+fn arguments(path: &Path) -> [&str; 4] {
+    ["--config", path.to_str().unwrap(), "check", "--offline"]
 }
 
 #[test]
@@ -89,7 +89,17 @@ fn a_good_configuration_passes_line_by_line() {
         out.stdout.lines().map(|line| line[5..].split(':').next().unwrap()).collect();
     assert_eq!(
         names,
-        ["configuration", "credential", "identifier", "clock", "data_dir", "daemon", "disk"]
+        [
+            "configuration",
+            "credential",
+            "identifier",
+            "clock",
+            "data_dir",
+            "daemon",
+            "control_socket",
+            "disk",
+            "network"
+        ]
     );
     assert!(!out.stdout.contains(UUID));
     assert!(!host.path("data").exists(), "check made the data directory");
@@ -138,7 +148,7 @@ fn variables_and_flags_come_before_the_file() {
     command.args(["--set", "identifier=from-flag"]);
     assert!(outcome(&mut command).stdout.contains("ok   identifier: from-flag"));
     // The file itself may be named by a variable.
-    let mut command = host.command(&["check"]);
+    let mut command = host.command(&["check", "--offline"]);
     command.env("HARBORFORGE_CONFIG", &path);
     assert_eq!(outcome(&mut command).code, 0);
 }
@@ -148,7 +158,7 @@ fn a_systemd_credential_is_found() {
     let host = Host::new();
     fs::create_dir(host.path("credentials")).unwrap();
     let secret = host.write("credentials/api_key", 0o400, "the-key\n");
-    let mut command = host.command(&["check", "--config", "/dev/null"]);
+    let mut command = host.command(&["check", "--offline", "--config", "/dev/null"]);
     command
         .env("CREDENTIALS_DIRECTORY", host.path("credentials"))
         .env("HARBORFORGE_BACKEND_URL", "https://monitor.example");
@@ -174,12 +184,12 @@ fn a_running_daemon_is_named_by_its_process() {
 }
 
 #[test]
-fn a_failing_check_ends_with_1() {
+fn an_unusable_data_directory_ends_with_4() {
     let host = Host::new();
     let path = good(&host);
     host.write("data", 0o600, "a file in the way");
     let out = outcome(&mut host.command(&arguments(&path)));
-    assert_eq!(out.code, 1);
+    assert_eq!(out.code, 4);
     assert!(out.stdout.contains("FAIL data_dir: "), "{}", out.stdout);
 }
 

@@ -41,6 +41,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Check configuration, permissions and surroundings: a line each, with what to do
     Check(CheckArgs),
+    /// Write Monitor, name, challenge or key into the configuration, and tell the running daemon
+    Enroll(EnrollArgs),
     /// Show the whole thing at work on an embedded Monitor, without any configuration
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -64,7 +66,37 @@ pub struct StatusArgs {
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
-pub struct CheckArgs {}
+pub struct CheckArgs {
+    /// Only what can be checked on this machine
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// Arguments of `enroll`. A secret is never one of them: everybody can read those.
+#[derive(Debug, clap::Args)]
+pub struct EnrollArgs {
+    /// The Monitor's base URL
+    #[arg(long, value_name = "URL")]
+    pub backend_url: Option<String>,
+    /// This server's name at the Monitor
+    #[arg(long, value_name = "NAME")]
+    pub identifier: Option<String>,
+    /// Read the challenge from this file; - is the standard input
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["api_key_file", "api_key"])]
+    pub challenge_file: Option<PathBuf>,
+    /// Read an API key from this file, to be used instead of a challenge; - is the standard input
+    #[arg(long, value_name = "PATH", conflicts_with = "stdin")]
+    pub api_key_file: Option<PathBuf>,
+    /// Read the secret from the standard input
+    #[arg(long, conflicts_with = "challenge_file")]
+    pub stdin: bool,
+    /// The secret that is read or asked for is an API key, not a challenge
+    #[arg(long)]
+    pub api_key: bool,
+    /// Do not ask the Monitor whether it can be reached and what its key is
+    #[arg(long)]
+    pub no_verify: bool,
+}
 
 /// Arguments of `demo`.
 #[cfg(feature = "demo")]

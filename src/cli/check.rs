@@ -5,24 +5,20 @@
 //! - Each check stands alone: a function from [`Facts`] to lines, listed in [`CHECKS`].
 //! - Every line that is not `ok` says what to do.
 
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Write};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+pub(super) mod daemon;
+mod local;
+mod monitor;
+pub(super) mod network;
 
-use futures_rustls::rustls::RootCertStore;
-use harborforge_storage::Options;
-use rustix::fs::{Access, StatVfs};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::time::SystemTime;
 
 use super::args::CheckArgs;
 use super::{CliError, Context, Exit};
-use crate::config::{self, Config, Credential, Key, Loaded, Need, Origin, Sources};
-use crate::crypto::room_for_identifier;
-use crate::daemon::queue_options;
+use crate::config::{self, Config, Loaded, Need, Sources};
+use crate::runtime;
+use crate::state;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +40,18 @@ pub struct Line {
     pub name: &'static str,
     /// What was found and, unless it is well, what to do.
     pub text: String,
+    /// How the command ends for it: [`Exit::Done`] unless it is a failure.
+    pub exit: Exit,
 }
 
 impl Line {
-    fn new(verdict: Verdict, name: &'static str, text: impl Into<String>) -> Self {
-        Self { verdict, name, text: text.into() }
+    pub(super) fn new(verdict: Verdict, name: &'static str, text: impl Into<String>) -> Self {
+        let exit = if verdict == Verdict::Fail { Exit::Failed } else { Exit::Done };
+        Self { verdict, name, text: text.into(), exit }
+    }
+
+    pub(super) fn fail(exit: Exit, name: &'static str, text: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, name, text: text.into(), exit }
     }
 }
 
@@ -80,42 +83,76 @@ impl Facts<'_> {
     }
 }
 
-/// All checks, in the order of the report: from the outside in, as one would look by hand.
-pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] =
-    &[configuration, credential, identifier, ca_file, proxy, clock, data_dir, daemon, disk];
+/// The checks of this machine, in the order of the report; those of the network follow.
+pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] = &[
+    local::configuration,
+    local::credential,
+    local::identifier,
+    local::ca_file,
+    local::proxy,
+    local::clock,
+    local::data_dir,
+    daemon::daemon,
+    daemon::control_socket,
+    local::disk,
+];
 
 /// Runs every check and prints a line each.
 ///
 /// # Errors
-/// [`Exit::Config`] when the configuration does not hold, [`Exit::Failed`] when another check
-/// fails; the lines have said why.
-pub fn run(_args: &CheckArgs, context: &Context) -> Result<(), CliError> {
+/// The exit code of the first line that fails: 3 for the configuration, 4 for the data directory,
+/// 5 when the Monitor is not reached, 6 when it or its key is refused; the lines have said why.
+pub fn run(args: &CheckArgs, context: &Context) -> Result<(), CliError> {
     let sources = Sources::of_process(context.flags.clone());
-    let mut exit = Exit::Done;
-    let lines = match config::load(&sources, Need::Backend) {
-        Ok(loaded) => {
-            let facts = Facts { loaded: &loaded, now: SystemTime::now(), uid: sources.uid };
-            let lines: Vec<Line> = CHECKS.iter().flat_map(|check| check(&facts)).collect();
-            if lines.iter().any(|line| line.verdict == Verdict::Fail) {
-                exit = Exit::Failed;
-            }
-            lines
-        }
+    let loaded = match config::load(&sources, Need::Backend) {
+        Ok(loaded) => loaded,
         Err(errors) => {
-            exit = Exit::Config;
             let faults = errors.0.iter().map(ToString::to_string);
             let rest = "mend these first; the other checks need a configuration that holds";
-            faults
+            let lines: Vec<Line> = faults
                 .chain([rest.to_owned()])
-                .map(|text| Line::new(Verdict::Fail, "configuration", text))
-                .collect()
+                .map(|text| Line::fail(Exit::Config, "configuration", text))
+                .collect();
+            print(&lines)?;
+            return Err(CliError::quiet(Exit::Config));
         }
     };
-    print(&lines).map_err(|error| CliError::of_output(&error))?;
-    if exit == Exit::Done { Ok(()) } else { Err(CliError::quiet(exit)) }
+    let facts = Facts { loaded: &loaded, now: SystemTime::now(), uid: sources.uid };
+    let mut lines: Vec<Line> = CHECKS.iter().flat_map(|check| check(&facts)).collect();
+    // What was found here may be read while the network is waited for.
+    print(&lines)?;
+    let network = if args.offline {
+        vec![Line::new(Verdict::Ok, "network", "skipped: --offline")]
+    } else {
+        let config = &loaded.config;
+        let remembered = config
+            .backend_url
+            .as_ref()
+            .and_then(|url| state::remembered_key(&config.data_dir, url.as_str()));
+        runtime::block_on(network::examine(config, remembered))
+    };
+    print(&network)?;
+    lines.extend(network);
+    match failure(&lines) {
+        Some(exit) => Err(CliError::quiet(exit)),
+        None => Ok(()),
+    }
 }
 
-fn print(lines: &[Line]) -> io::Result<()> {
+/// How the command ends for these lines, when one of them fails.
+pub(super) fn failure(lines: &[Line]) -> Option<Exit> {
+    lines.iter().find(|line| line.verdict == Verdict::Fail).map(|line| line.exit)
+}
+
+/// Prints lines, in colour on a terminal.
+///
+/// # Errors
+/// When they cannot be written.
+pub(super) fn print(lines: &[Line]) -> Result<(), CliError> {
+    write(lines).map_err(|error| CliError::of_output(&error))
+}
+
+fn write(lines: &[Line]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = out.is_terminal() && !no_colour;
@@ -129,306 +166,3 @@ fn print(lines: &[Line]) -> io::Result<()> {
     }
     out.flush()
 }
-
-// --- the checks ---------------------------------------------------------------------------
-
-fn configuration(facts: &Facts<'_>) -> Vec<Line> {
-    const NAME: &str = "configuration";
-    let from = facts.loaded.file.as_ref().map_or_else(
-        || "no file, environment and flags only".to_owned(),
-        |path| path.display().to_string(),
-    );
-    let backend = facts
-        .config()
-        .backend_url
-        .as_ref()
-        .map_or_else(String::new, |url| format!("; reports to {url}"));
-    let mut lines = vec![Line::new(Verdict::Ok, NAME, format!("{from}{backend}"))];
-    let warnings = facts.loaded.warnings.iter();
-    lines.extend(warnings.map(|warning| Line::new(Verdict::Warn, NAME, warning.to_string())));
-    lines
-}
-
-fn credential(facts: &Facts<'_>) -> Vec<Line> {
-    let mode = match &facts.config().credential {
-        Some(Credential::Challenge(_)) => "challenge",
-        Some(Credential::ApiKey(_)) => "API key",
-        None => return Vec::new(),
-    };
-    let keys = [Key::ChallengeUuid, Key::ChallengeUuidFile, Key::ApiKey, Key::ApiKeyFile];
-    let origin = keys.iter().find_map(|key| facts.loaded.origins.get(key));
-    let from = match (&facts.loaded.credential_file, origin) {
-        (Some(path), _) => format!(" in {}", path.display()),
-        (None, Some(origin)) => format!(" from {origin}"),
-        (None, None) => String::new(),
-    };
-    let mut lines = vec![Line::new(Verdict::Ok, "credential", format!("{mode}{from}"))];
-    if let Some(Origin::Environment(variable)) = origin
-        && facts.loaded.credential_file.is_none()
-    {
-        let text = format!(
-            "{variable} can be read by every process of this user and may end in crash reports; \
-             a file named by {}_file is safer",
-            variable.trim_start_matches("HARBORFORGE_").to_ascii_lowercase()
-        );
-        lines.push(Line::new(Verdict::Warn, "credential", text));
-    }
-    lines
-}
-
-fn identifier(facts: &Facts<'_>) -> Vec<Line> {
-    const NAME: &str = "identifier";
-    let config = facts.config();
-    let from =
-        if facts.loaded.origins.contains_key(&Key::Identifier) { "" } else { " (the host name)" };
-    let name = &config.identifier;
-    if !matches!(config.credential, Some(Credential::Challenge(_))) {
-        return vec![Line::new(Verdict::Ok, NAME, format!("{name}{from}"))];
-    }
-    let bytes = serde_json::to_string(name).map_or(usize::MAX, |json| json.len().saturating_sub(2));
-    let text = |limit: &str| {
-        format!(
-            "{name}{from} takes {bytes} bytes of the proof, {limit}; choose a shorter identifier"
-        )
-    };
-    vec![if bytes <= room_for_identifier(2048) {
-        Line::new(Verdict::Ok, NAME, format!("{name}{from}, fits every permitted key"))
-    } else if bytes <= room_for_identifier(4096) {
-        let limits = format!(
-            "a 2048-bit key leaves {}, one of 3072 bits {}, one of 4096 bits {}",
-            room_for_identifier(2048),
-            room_for_identifier(3072),
-            room_for_identifier(4096)
-        );
-        Line::new(Verdict::Warn, NAME, text(&limits))
-    } else {
-        let limit = format!("the largest permitted key leaves {}", room_for_identifier(4096));
-        Line::new(Verdict::Fail, NAME, text(&limit))
-    }]
-}
-
-fn ca_file(facts: &Facts<'_>) -> Vec<Line> {
-    const NAME: &str = "ca_file";
-    let Some(path) = &facts.config().ca_file else { return Vec::new() };
-    let shown = path.display();
-    vec![match read_anchors(path) {
-        Ok(0) => {
-            let text = format!("{shown} holds no certificate; expected PEM, BEGIN CERTIFICATE");
-            Line::new(Verdict::Fail, NAME, text)
-        }
-        Ok(count) => Line::new(Verdict::Ok, NAME, format!("{shown}, {count} trust anchor(s)")),
-        Err(error) => Line::new(Verdict::Fail, NAME, format!("{shown}: {error}")),
-    }]
-}
-
-fn read_anchors(path: &Path) -> Result<usize, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut store = RootCertStore::empty();
-    for (index, certificate) in CertificateDer::pem_reader_iter(file).enumerate() {
-        let number = index + 1;
-        let certificate = certificate
-            .map_err(|error| format!("is not valid PEM at certificate {number}: {error}"))?;
-        store
-            .add(certificate)
-            .map_err(|error| format!("certificate {number} is no trust anchor: {error}"))?;
-    }
-    Ok(store.len())
-}
-
-fn proxy(facts: &Facts<'_>) -> Vec<Line> {
-    let Some(proxy) = &facts.config().proxy else { return Vec::new() };
-    let from = match facts.loaded.origins.get(&Key::Proxy) {
-        Some(origin) => origin.to_string(),
-        None => "the environment".into(),
-    };
-    let user = if proxy.credentials.is_some() { ", with a user name" } else { "" };
-    let text = format!("{} port {}{user}, from {from}", proxy.host, proxy.port);
-    vec![Line::new(Verdict::Ok, "proxy", text)]
-}
-
-/// No clock that is right is before this: 2026-01-01.
-const CLOCK_MIN: Duration = Duration::from_secs(1_767_225_600);
-/// Nor after this: 2100-01-01.
-const CLOCK_MAX: Duration = Duration::from_secs(4_102_444_800);
-
-fn clock(facts: &Facts<'_>) -> Vec<Line> {
-    let shown = humantime::format_rfc3339_seconds(facts.now.max(SystemTime::UNIX_EPOCH));
-    let since = facts.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    vec![if (CLOCK_MIN..CLOCK_MAX).contains(&since) {
-        Line::new(Verdict::Ok, "clock", format!("{shown} (UTC)"))
-    } else {
-        let text = format!(
-            "{shown} cannot be right; certificates and proofs depend on it: set up NTP \
-             (type: timedatectl set-ntp true)"
-        );
-        Line::new(Verdict::Fail, "clock", text)
-    }]
-}
-
-fn data_dir(facts: &Facts<'_>) -> Vec<Line> {
-    const NAME: &str = "data_dir";
-    let path = &facts.config().data_dir;
-    let shown = path.display();
-    let fail = |text: String| vec![Line::new(Verdict::Fail, NAME, text)];
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return vec![absent(path)],
-        Err(error) => return fail(format!("{shown}: {error}; run as the daemon's user")),
-    };
-    if !metadata.is_dir() {
-        return fail(format!("{shown} is no directory; name another one in data_dir"));
-    }
-    let quoted = config::shell_quoted(path);
-    if rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        return fail(format!(
-            "{shown} belongs to uid {} and cannot be written by uid {}; run as that user, or \
-             type: chown -R {} {quoted}",
-            metadata.uid(),
-            facts.uid,
-            facts.uid
-        ));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        let text = format!(
-            "{shown} has mode {mode:04o}, others can look into it; type: chmod 0700 {quoted}"
-        );
-        return vec![Line::new(Verdict::Warn, NAME, text)];
-    }
-    vec![Line::new(Verdict::Ok, NAME, format!("{shown}, of uid {}", metadata.uid()))]
-}
-
-/// The line for a data directory that is not there yet.
-fn absent(path: &Path) -> Line {
-    let shown = path.display();
-    let parent = existing_ancestor(path);
-    if rustix::fs::access(&parent, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
-        Line::new(Verdict::Ok, "data_dir", format!("{shown}, will be made at the first start"))
-    } else {
-        let quoted = config::shell_quoted(path);
-        let text = format!(
-            "{shown} is not there and cannot be made in {}; as root type: install -d -m 0700 -o \
-             THE_DAEMONS_USER {quoted}",
-            parent.display()
-        );
-        Line::new(Verdict::Fail, "data_dir", text)
-    }
-}
-
-fn existing_ancestor(path: &Path) -> PathBuf {
-    path.ancestors()
-        .find(|ancestor| !ancestor.as_os_str().is_empty() && ancestor.exists())
-        .map_or_else(|| PathBuf::from("."), Path::to_owned)
-}
-
-/// Where the queue's lock file may be, under the data directory.
-const LOCK_FILES: [&str; 2] = ["queue/LOCK", "LOCK"];
-
-fn daemon(facts: &Facts<'_>) -> Vec<Line> {
-    let directory = &facts.config().data_dir;
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    for name in LOCK_FILES {
-        let metadata = match fs::metadata(directory.join(name)) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let text =
-                    format!("cannot tell for {}: {error}; run as its user", directory.display());
-                return vec![Line::new(Verdict::Warn, "daemon", text)];
-            }
-            Err(_) => continue,
-        };
-        let device = metadata.dev();
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
-        if let Some(pid) = lock_holder(&locks, &file) {
-            return vec![Line::new(Verdict::Ok, "daemon", format!("runs as process {pid}"))];
-        }
-    }
-    vec![Line::new(Verdict::Ok, "daemon", "does not run on this data_dir")]
-}
-
-/// The process that holds a lock on a file, from the text of `/proc/locks`: asking for the lock
-/// itself would make a daemon that starts at this moment fail.
-fn lock_holder(locks: &str, file: &str) -> Option<u32> {
-    locks.lines().find_map(|line| {
-        let mut fields = line.split_whitespace().skip_while(|field| !field.starts_with("FLOCK"));
-        let (_, _, access) = (fields.next()?, fields.next()?, fields.next()?);
-        let (pid, held) = (fields.next()?, fields.next()?);
-        (access == "WRITE" && held == file).then(|| pid.parse().ok())?
-    })
-}
-
-fn disk(facts: &Facts<'_>) -> Vec<Line> {
-    const NAME: &str = "disk";
-    let config = facts.config();
-    let directory = existing_ancestor(&config.data_dir);
-    let free = match rustix::fs::statvfs(&directory) {
-        Ok(figures) => free_bytes(&figures),
-        Err(error) => {
-            let text = format!("cannot tell for {}: {error}", directory.display());
-            return vec![Line::new(Verdict::Warn, NAME, text)];
-        }
-    };
-    vec![disk_line(&queue_options(config), disk_use(&config.data_dir, 4), free)]
-}
-
-/// What all bounds together may take, against what there is of it.
-fn disk_line(options: &Options, used: u64, free: u64) -> Line {
-    const NAME: &str = "disk";
-    let most = options.disk_bound();
-    let figures = format!(
-        "the data directory may take up to {}, takes {}, free are {}",
-        mebibytes(most),
-        mebibytes(used),
-        mebibytes(free)
-    );
-    let room = used.saturating_add(free);
-    if room >= most {
-        return Line::new(Verdict::Ok, NAME, figures);
-    }
-    let fits = |mebibytes: u64| {
-        let queue_max_bytes = mebibytes.saturating_mul(MIB);
-        Options { queue_max_bytes, ..options.clone() }.disk_bound() <= room
-    };
-    let now = options.queue_max_bytes / MIB;
-    let mend = if fits(1) {
-        // The largest that fits: between one that does and one that does not.
-        let (mut low, mut high) = (1, now.max(2));
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if fits(middle) { low = middle } else { high = middle }
-        }
-        format!("make room, or set queue_max_bytes = \"{low}MiB\"")
-    } else {
-        "make room, or lower queue_max_bytes, quarantine_max_bytes, rejected_max_bytes and \
-         retain_sent_max_bytes"
-            .to_owned()
-    };
-    Line::new(Verdict::Warn, NAME, format!("{figures}; {mend}"))
-}
-
-const MIB: u64 = 1 << 20;
-
-fn free_bytes(figures: &StatVfs) -> u64 {
-    figures.f_bavail.saturating_mul(figures.f_frsize)
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(MIB))
-}
-
-/// Bytes a directory takes on disk, to a depth that covers the queue's own layout. What cannot
-/// be read counts as nothing: the figure is for an estimate.
-fn disk_use(directory: &Path, depth: u8) -> u64 {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    entries.flatten().fold(0u64, |sum, entry| {
-        let Ok(metadata) = entry.metadata() else { return sum };
-        let own = metadata.blocks().saturating_mul(512);
-        let below =
-            if metadata.is_dir() && depth > 0 { disk_use(&entry.path(), depth - 1) } else { 0 };
-        sum.saturating_add(own).saturating_add(below)
-    })
-}
-
-#[cfg(test)]
-mod tests;

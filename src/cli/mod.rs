@@ -10,6 +10,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dump;
+pub mod enroll;
 pub mod replay;
 pub mod run;
 pub mod sample;
@@ -143,7 +144,7 @@ impl CliError {
         Self::from_error(Exit::Storage, error)
     }
 
-    fn of_config(errors: &ConfigErrors) -> Self {
+    pub(crate) fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
             [only] => format!("configuration: {only}"),
             several => {
@@ -241,6 +242,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Check(args) => check::run(args, context),
+        Command::Enroll(args) => enroll::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Sample(args) => sample::run(args, context),

@@ -95,11 +95,8 @@ fn credential_key(credential: Option<&Credential>) -> Key {
 fn same_credential(old: Option<&Credential>, new: Option<&Credential>) -> bool {
     match (old, new) {
         (None, None) => true,
-        (Some(Credential::Challenge(old)), Some(Credential::Challenge(new)))
-        | (Some(Credential::ApiKey(old)), Some(Credential::ApiKey(new))) => {
-            old.expose_secret() == new.expose_secret()
-        }
-        (Some(_) | None, Some(_) | None) => false,
+        (Some(old), Some(new)) => old.is_same(new),
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

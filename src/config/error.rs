@@ -119,6 +119,11 @@ pub enum Problem {
         "a .json configuration is not read by this version, expected a TOML file with the keys of docs/CONFIGURATION.md"
     )]
     JsonFile,
+    /// A kind of file that is not written.
+    #[error(
+        "a .json configuration is not written by enroll: change it with an editor, or name a TOML file with --config"
+    )]
+    JsonNotWritten,
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {

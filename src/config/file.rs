@@ -52,7 +52,7 @@ fn read(sources: &Sources<'_>, path: PathBuf, named: bool) -> Search {
         let origin = Origin::Path(path.clone());
         Some(ConfigError { origin, key: None, problem })
     };
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+    if is_json(&path) {
         return Search { found: None, error: fault(Problem::JsonFile), path, named };
     }
     match sources.files.read(&path) {
@@ -72,6 +72,11 @@ fn read(sources: &Sources<'_>, path: PathBuf, named: bool) -> Search {
             }
         }
     }
+}
+
+/// Whether a configuration of this name is JSON.
+pub(super) fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 pub(super) fn is_absent(error: &io::Error) -> bool {

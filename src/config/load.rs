@@ -394,7 +394,7 @@ fn is_forbidden(error: &ConfigError) -> bool {
 
 /// Where a relative path of a setting starts: in the directory of the file it stands in, else
 /// in the working directory.
-fn base(setting: &Setting, file: Option<&Path>) -> PathBuf {
+pub(super) fn base(setting: &Setting, file: Option<&Path>) -> PathBuf {
     match (&setting.origin, file.and_then(Path::parent)) {
         (Origin::File { .. }, Some(directory)) => directory.to_owned(),
         (

@@ -13,12 +13,14 @@
 
 mod credential;
 mod diff;
+mod edit;
 mod endpoint;
 mod error;
 mod file;
 mod keys;
 mod load;
 mod paths;
+mod plan;
 mod proxy;
 mod rules;
 mod settings;
@@ -31,7 +33,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 pub use diff::{Change, diff};
@@ -39,6 +41,7 @@ pub(crate) use error::shell_quoted;
 pub use error::{ConfigError, ConfigErrors, Origin, Problem, Warning};
 pub use keys::{Fallback, Group, Key};
 pub use load::{Loaded, Need, load};
+pub use plan::{Plan, PlannedFile, Wish, plan};
 pub use proxy::Proxy;
 pub use sources::{DiskFiles, FileText, Files, Flags, Sources};
 
@@ -119,6 +122,43 @@ pub enum Credential {
     Challenge(SecretString),
     /// A key sent with each heartbeat.
     ApiKey(SecretString),
+}
+
+impl Credential {
+    /// A challenge, if the text has the form of one.
+    #[must_use]
+    pub fn challenge(text: &str) -> Option<Self> {
+        value::is_uuid(text).then(|| Self::Challenge(SecretString::from(text)))
+    }
+
+    /// An API key, if the text has the form of one.
+    #[must_use]
+    pub fn api_key(text: &str) -> Option<Self> {
+        value::is_api_key(text).then(|| Self::ApiKey(SecretString::from(text)))
+    }
+
+    /// Its key in the configuration.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Challenge(_) => Key::ChallengeUuid,
+            Self::ApiKey(_) => Key::ApiKey,
+        }
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn secret(&self) -> &SecretString {
+        match self {
+            Self::Challenge(secret) | Self::ApiKey(secret) => secret,
+        }
+    }
+
+    /// Whether both are the same secret of the same kind.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.key() == other.key() && self.secret().expose_secret() == other.secret().expose_secret()
+    }
 }
 
 /// Bounds of the queue's sets, in payload bytes as stored.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::protocol::{Line, MAX_ANSWER, Refusal, Request, VERSION, Versioned};
 use super::socket::group_name;
@@ -96,8 +97,10 @@ impl Client {
             move |source| ClientError::Io { what, path, source }
         };
         let request = Versioned { v: VERSION, request: request.clone() };
-        let mut line =
-            serde_json::to_vec(&request).map_err(|error| ClientError::Answer(error.to_string()))?;
+        // It may hold a secret.
+        let mut line = Zeroizing::new(
+            serde_json::to_vec(&request).map_err(|error| ClientError::Answer(error.to_string()))?,
+        );
         line.push(b'\n');
         stream
             .set_read_timeout((!endless).then_some(PATIENCE))

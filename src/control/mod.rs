@@ -14,6 +14,7 @@
 //!   sampling or sending: answers are read from the queue in small portions, behind appends.
 
 pub mod client;
+pub mod enroll;
 pub mod protocol;
 pub mod replay;
 pub mod server;

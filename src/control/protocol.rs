@@ -47,7 +47,8 @@ pub enum Request {
         /// What is to go.
         what: Purge,
     },
-    /// New credentials, from `enroll`.
+    /// The configuration has changed, and perhaps the credentials: no item; the end is
+    /// [`Enrolled`].
     Enroll(Enroll),
 }
 
@@ -235,15 +236,45 @@ pub enum Purge {
     Quarantine,
 }
 
-/// New credentials.
+/// New credentials, and whose they are. The daemon reads its configuration again first; what it
+/// does not find there of the credentials it keeps itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enroll {
+    /// The Monitor they are for: a daemon that reports to another one does not take them.
+    pub backend_url: String,
+    /// This server's name there, likewise.
+    pub identifier: String,
     /// A challenge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge_uuid: Option<String>,
     /// Or an API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+}
+
+/// What the daemon has taken up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Its process.
+    pub pid: u32,
+    /// Where the credentials in use come from.
+    pub from: CredentialFrom,
+    /// Why its configuration could not be read again, if so; it goes on with the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_reloaded: Option<String>,
+}
+
+/// Where the credentials that a daemon uses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialFrom {
+    /// Its configuration.
+    Configuration,
+    /// What was handed to it and kept in its `data_dir`.
+    DataDir,
+    /// Anything else, as a newer daemon may say.
+    #[serde(other)]
+    Other,
 }
 
 impl std::fmt::Debug for Enroll {
@@ -366,9 +397,33 @@ mod tests {
     }
 
     #[test]
+    fn enrolment_is_pinned() {
+        let request = Request::Enroll(Enroll {
+            backend_url: "https://m.example/".into(),
+            identifier: "vps.t1".into(),
+            challenge_uuid: None,
+            api_key: Some("k".into()),
+        });
+        assert_eq!((request.access(), request.name()), (Access::Change, "enroll"));
+        let text = r#"{"v":1,"do":"enroll","backend_url":"https://m.example/","identifier":"vps.t1","api_key":"k"}"#;
+        let versioned = Versioned { v: VERSION, request };
+        assert_eq!(serde_json::to_string(&versioned).unwrap(), text);
+        let enrolled = Enrolled { pid: 7, from: CredentialFrom::DataDir, not_reloaded: None };
+        let text = r#"{"pid":7,"from":"data_dir"}"#;
+        assert_eq!(serde_json::to_string(&enrolled).unwrap(), text);
+        let newer = r#"{"pid":7,"from":"the moon","more":1}"#;
+        let newer: Enrolled = serde_json::from_str(newer).unwrap();
+        assert_eq!(newer.from, CredentialFrom::Other);
+    }
+
+    #[test]
     fn a_secret_is_in_no_debug_output() {
-        let request =
-            Request::Enroll(Enroll { challenge_uuid: Some("s3cret".into()), api_key: None });
+        let request = Request::Enroll(Enroll {
+            backend_url: "https://m.example/".into(),
+            identifier: "a".into(),
+            challenge_uuid: Some("s3cret".into()),
+            api_key: None,
+        });
         assert!(!format!("{request:?}").contains("s3cret"));
     }
 

@@ -13,6 +13,7 @@ use futures_util::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use harborforge_storage::{Error, Limits, Snapshot};
 use serde::Serialize;
 
+use super::enroll::{self, Enrolling};
 use super::protocol::{
     Access, Dump, DumpEnd, DumpItem, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION,
     Versioned, WireEntry,
@@ -21,7 +22,7 @@ use super::socket::{Bound, Peer};
 use super::status::{Figures, Link, OpenClaw, Queue, Status, Success, time};
 use crate::config::Config;
 use crate::health::Health;
-use crate::runtime::{self, TaskGuard, UnixStream};
+use crate::runtime::{self, TaskGuard, UnixStream, channel};
 use crate::sample::CONNECTOR_VERSION;
 use crate::store::{Store, StoreError, chain};
 
@@ -51,6 +52,8 @@ pub struct Daemon {
     pub started: SystemTime,
     /// What a replay needs.
     pub replay: super::replay::Hands,
+    /// Takes up new credentials.
+    pub enrolling: channel::Sender<Enrolling>,
 }
 
 impl Daemon {
@@ -188,25 +191,10 @@ impl Client {
         }
         let Versioned { request, .. } = serde_json::from_slice(line).map_err(malformed)?;
         if request.access() == Access::Change {
-            let name = request.name();
             let peer = Peer::of(&self.stream).map_err(|error| {
                 Refusal::new(RefusalKind::Denied, format!("who is asking cannot be told: {error}"))
             })?;
-            if !peer.may_change(own_uid) {
-                tracing::warn!(request = name, uid = peer.uid, pid = peer.pid, "refused");
-                let text = format!(
-                    "`{name}` is for root and the daemon's own user (user id {own_uid}), you are \
-                     user id {}: use sudo",
-                    peer.uid
-                );
-                return Err(Refusal::new(RefusalKind::Denied, text));
-            }
-            tracing::info!(
-                request = name,
-                uid = peer.uid,
-                pid = peer.pid,
-                "asked over the control socket"
-            );
+            permitted(request.name(), peer, own_uid)?;
         }
         Ok(request)
     }
@@ -216,7 +204,14 @@ impl Client {
             Request::Status => self.status(daemon).await?,
             Request::Dump(dump) => self.dump(&dump, daemon).await?,
             Request::Replay(replay) => self.replay(&replay, daemon).await?,
-            Request::Verify | Request::Purge { .. } | Request::Enroll(_) => {
+            Request::Enroll(request) => match enroll::ask(&daemon.enrolling, request).await {
+                Ok(enrolled) => {
+                    self.end(&enrolled).await?;
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Request::Verify | Request::Purge { .. } => {
                 let text = "this daemon cannot do that yet";
                 Err(Refusal::new(RefusalKind::Request, text))
             }
@@ -376,6 +371,21 @@ impl Client {
     }
 }
 
+/// Whether whoever is at the other end may change anything; logged either way.
+fn permitted(request: &str, peer: Peer, own_uid: u32) -> Result<(), Refusal> {
+    let Peer { uid, pid } = peer;
+    if peer.may_change(own_uid) {
+        tracing::info!(request, uid, pid, "asked over the control socket");
+        return Ok(());
+    }
+    tracing::warn!(request, uid, pid, "refused");
+    let text = format!(
+        "`{request}` is for root and the daemon's own user (user id {own_uid}), you are user id \
+         {uid}: use sudo"
+    );
+    Err(Refusal::new(RefusalKind::Denied, text))
+}
+
 #[derive(Serialize)]
 struct Nothing {}
 
@@ -397,4 +407,21 @@ fn encoded<I: Serialize, E: Serialize>(lines: &[Line<I, E>]) -> Vec<u8> {
 #[must_use]
 pub fn of_store(error: &StoreError) -> Refusal {
     Refusal::new(RefusalKind::Storage, chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_daemons_own_user_may_change_anything() {
+        for uid in [0, 997] {
+            assert!(permitted("enroll", Peer { uid, pid: 1 }, 997).is_ok());
+        }
+        let refusal = permitted("enroll", Peer { uid: 1000, pid: 1 }, 997).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Denied);
+        for part in ["`enroll`", "user id 997", "user id 1000", "sudo"] {
+            assert!(refusal.message.contains(part), "{refusal}");
+        }
+    }
 }

@@ -138,7 +138,7 @@ pub enum KeyError {
         label: String,
         /// The decoder's words.
         #[source]
-        source: Option<rsa::pkcs8::der::Error>,
+        source: Option<der::Error>,
     },
     /// Too short to be safe, or too long to be used.
     #[error("the RSA key has {bits} bits: {MIN_BITS} to {MAX_BITS} are expected")]

@@ -102,10 +102,7 @@ impl Link {
         let base = config.backend_url.as_ref().ok_or(LinkError::Missing("backend_url"))?;
         let credential =
             config.credential.clone().ok_or(LinkError::Missing("challenge_uuid or api_key"))?;
-        let endpoint = Endpoint::parse(base.as_str())?
-            .with_ca_file(config.ca_file.clone())
-            .with_proxy(config.proxy.as_ref().map(proxy));
-        let http = HttpTransport::new(endpoint)?;
+        let http = HttpTransport::new(endpoint(config)?)?;
         Ok(Self {
             websocket: WebSocketTransport::new(&http),
             http,
@@ -399,6 +396,17 @@ impl Link {
             None => {}
         }
     }
+}
+
+/// The Monitor and the way to it, as the configuration has them.
+///
+/// # Errors
+/// [`LinkError::Missing`] or [`LinkError::Endpoint`].
+pub fn endpoint(config: &Config) -> Result<Endpoint, LinkError> {
+    let base = config.backend_url.as_ref().ok_or(LinkError::Missing("backend_url"))?;
+    Ok(Endpoint::parse(base.as_str())?
+        .with_ca_file(config.ca_file.clone())
+        .with_proxy(config.proxy.as_ref().map(proxy)))
 }
 
 fn not_upgraded(error: UpgradeError) -> Connected {

@@ -23,12 +23,12 @@ use super::endpoint::{Endpoint, Target};
 use super::error::{Phase, TransportError, Tried};
 use super::proxy::Proxy;
 use super::resolve::Resolver;
-use super::tls::Tls;
+use super::tls::{Examined, Tls};
 use super::tunnel;
 use crate::runtime::{self, TcpStream};
 
 /// Addresses of one host that are tried at most.
-const MAX_ADDRESSES: usize = 8;
+pub const MAX_ADDRESSES: usize = 8;
 
 /// TCP asks the other side for a sign of life after this long without traffic.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -105,6 +105,45 @@ impl Dialer {
         &self.0.target
     }
 
+    /// The proxy on the way to it.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.0.proxy.as_ref()
+    }
+
+    /// What is connected to first: the proxy, or the Monitor itself.
+    #[must_use]
+    pub fn first_hop(&self) -> &Target {
+        self.proxy().map_or(self.target(), Proxy::target)
+    }
+
+    /// The first step by itself: the addresses of the first hop, at least one. For who looks for
+    /// a fault; has no deadline of its own, like the steps below.
+    ///
+    /// # Errors
+    /// [`TransportError::Dns`].
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, TransportError> {
+        self.0.resolver.addresses().await
+    }
+
+    /// A later step by itself: the proxy's tunnel over a connection to it; without a proxy there
+    /// is nothing to do.
+    ///
+    /// # Errors
+    /// [`TransportError::Proxy`].
+    pub async fn through_proxy(&self, stream: TcpStream) -> Result<TcpStream, TransportError> {
+        match self.proxy() {
+            Some(proxy) => tunnel::open(stream, proxy, self.target()).await,
+            None => Ok(stream),
+        }
+    }
+
+    /// The last step by itself: TLS as [`connect`](Self::connect) would have it, and what the
+    /// server presented, accepted or not; `None` without TLS.
+    pub async fn examine_tls(&self, stream: TcpStream) -> Option<Examined> {
+        Some(self.0.tls.as_ref()?.examine(stream).await)
+    }
+
     /// Opens a connection, ready for HTTP.
     ///
     /// # Errors
@@ -131,12 +170,12 @@ impl Dialer {
         let inner = &self.0;
         let begun = Instant::now();
         progress.set(Phase::Dns);
-        let addresses = inner.resolver.addresses().await?;
+        let addresses = self.addresses().await?;
         progress.set(Phase::Connect);
         let mut stream = self.open(addresses, begun).await?;
-        if let Some(proxy) = &inner.proxy {
+        if inner.proxy.is_some() {
             progress.set(Phase::Proxy);
-            stream = tunnel::open(stream, proxy, &inner.target).await?;
+            stream = self.through_proxy(stream).await?;
         }
         match &inner.tls {
             Some(tls) => {
@@ -173,8 +212,7 @@ impl Dialer {
             };
             tried.push(Tried { address, error });
         }
-        let first = self.0.proxy.as_ref().map_or(&self.0.target, Proxy::target);
-        Err(TransportError::Connect { target: first.to_string(), tried })
+        Err(TransportError::Connect { target: self.first_hop().to_string(), tried })
     }
 }
 

@@ -182,7 +182,8 @@ pub struct Target {
 
 impl Target {
     /// The host and port of a URL whose scheme requires a host.
-    pub(super) fn of(url: &Url) -> Self {
+    #[must_use]
+    pub fn of(url: &Url) -> Self {
         let host = match url.host() {
             Some(Host::Domain(name)) => Host::Domain(name.to_owned()),
             Some(Host::Ipv4(address)) => Host::Ipv4(address),

@@ -5,6 +5,7 @@
 //! ([`WebSocketTransport`]). What an answer means is not decided here: every status is an
 //! [`Answer`], and only what is no answer is a [`TransportError`].
 
+mod certificate;
 mod dialer;
 mod endpoint;
 mod error;
@@ -17,12 +18,14 @@ mod tunnel;
 mod upgrade;
 mod websocket;
 
-pub use dialer::{Dialer, Stream};
+pub use certificate::Certificate;
+pub use dialer::{Dialer, MAX_ADDRESSES, Stream};
 pub use endpoint::{Deadlines, Endpoint, EndpointError, Target};
 pub use error::{
     AnchorFault, AnswerPart, Cause, Phase, ProxyFault, TlsFault, TransportError, Tried,
 };
 pub use http::{Answer, HttpTransport};
 pub use proxy::Proxy;
+pub use tls::Examined;
 pub use upgrade::UpgradeError;
 pub use websocket::{Incoming, Reader, Socket, SocketError, WebSocketTransport, Writer};

@@ -13,15 +13,92 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_rustls::rustls::client::WebPkiServerVerifier;
+use futures_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
 use futures_rustls::rustls::pki_types::pem::PemObject as _;
 use futures_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use futures_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
+use futures_rustls::rustls::{
+    self, CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore,
+    SignatureScheme,
+};
 use futures_rustls::{TlsConnector, client::TlsStream};
 use url::Host;
 
+use super::certificate::Certificate;
 use super::endpoint::Target;
 use super::error::{AnchorFault, Cause, Phase, TlsFault, TransportError};
 use crate::runtime::{self, TcpStream};
+
+/// How TLS came out, and with whom.
+#[derive(Debug)]
+pub struct Examined {
+    /// The version agreed on, "1.2" or "1.3", or why there is none.
+    pub result: Result<&'static str, TransportError>,
+    /// The certificate the server presented, trusted or not, where one came and can be read.
+    pub certificate: Option<Certificate>,
+}
+
+/// The library's own verifier, which decides; what it was shown is remembered.
+#[derive(Debug)]
+struct Remembering {
+    verifier: Arc<WebPkiServerVerifier>,
+    leaf: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl Remembering {
+    fn new(ca_file: Option<&Path>) -> Result<Self, TransportError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(trust_anchors(ca_file)?, provider)
+                .build()
+                .map_err(unusable)?;
+        Ok(Self { verifier, leaf: Mutex::default() })
+    }
+
+    fn leaf(&self) -> Option<CertificateDer<'static>> {
+        self.leaf.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerCertVerifier for Remembering {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let leaf = end_entity.clone().into_owned();
+        *self.leaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(leaf);
+        let verifier = &self.verifier;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
 
 /// The TLS side of a dialer: one server name, one set of trust anchors.
 #[derive(Debug)]
@@ -72,7 +149,39 @@ impl Tls {
         &self,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, TransportError> {
-        let connector = TlsConnector::from(self.config().await);
+        self.agree(self.config().await, stream).await
+    }
+
+    /// The same, telling what the server presented, accepted or not.
+    pub(super) async fn examine(&self, stream: TcpStream) -> Examined {
+        let remembering = Remembering::new(self.ca_file.as_deref());
+        let (seen, result) = match remembering {
+            Ok(seen) => {
+                let seen = Arc::new(seen);
+                let mut config = ClientConfig::clone(&*self.config().await);
+                config.dangerous().set_certificate_verifier(seen.clone());
+                (Some(seen), self.agree(Arc::new(config), stream).await)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        let certificate = seen.and_then(|seen| Certificate::read(&seen.leaf()?));
+        let result = result.map(|stream| {
+            let version = stream.get_ref().1.protocol_version();
+            match version {
+                Some(ProtocolVersion::TLSv1_2) => "1.2",
+                // The library speaks no other.
+                Some(_) | None => "1.3",
+            }
+        });
+        Examined { result, certificate }
+    }
+
+    async fn agree(
+        &self,
+        config: Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, TransportError> {
+        let connector = TlsConnector::from(config);
         let error = match connector.connect(self.name.clone(), stream).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
@@ -117,9 +226,12 @@ impl Tls {
     }
 }
 
-/// A client configuration over the system's and the user's trust anchors.
-fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TransportError> {
-    let fail = |fault, source| TransportError::TrustAnchors { fault, source };
+fn fail(fault: AnchorFault, source: Option<Cause>) -> TransportError {
+    TransportError::TrustAnchors { fault, source }
+}
+
+/// The system's and the user's trust anchors.
+fn trust_anchors(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, TransportError> {
     let mut roots = RootCertStore::empty();
     // A system store has odd certificates now and then; those that can be used are.
     let system = rustls_native_certs::load_native_certs();
@@ -145,10 +257,20 @@ fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TransportE
         let source = system.errors.into_iter().next().map(|error| Box::new(error) as Cause);
         return Err(fail(AnchorFault::NoneAtAll, source));
     }
+    Ok(Arc::new(roots))
+}
+
+fn unusable(error: impl Error + Send + Sync + 'static) -> TransportError {
+    fail(AnchorFault::Unusable, Some(Box::new(error) as Cause))
+}
+
+/// A client configuration over the system's and the user's trust anchors.
+fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TransportError> {
+    let roots = trust_anchors(ca_file)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| fail(AnchorFault::Unusable, Some(Box::new(error) as Cause)))?
+        .map_err(unusable)?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -185,9 +307,9 @@ fn classify(error: &rustls::Error) -> TlsFault {
             CertificateError::UnknownIssuer => TlsFault::UnknownIssuer,
             CertificateError::BadSignature => TlsFault::BadSignature,
             CertificateError::NotValidForName => TlsFault::WrongHost { presented: Vec::new() },
-            CertificateError::NotValidForNameContext { presented, .. } => {
-                TlsFault::WrongHost { presented: presented.clone() }
-            }
+            CertificateError::NotValidForNameContext { presented, .. } => TlsFault::WrongHost {
+                presented: presented.iter().map(|name| plain(name)).collect(),
+            },
             CertificateError::Expired => TlsFault::Expired { ended: None },
             CertificateError::ExpiredContext { not_after, .. } => {
                 TlsFault::Expired { ended: Some(system_time(*not_after)) }
@@ -210,6 +332,12 @@ fn classify(error: &rustls::Error) -> TlsFault {
         rustls::Error::AlertReceived(_) => TlsFault::Alert,
         _ => TlsFault::Incompatible,
     }
+}
+
+/// A name as the library prints it, `DnsName("monitor.example")`, without what stands around it.
+fn plain(name: &str) -> String {
+    let inner = name.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")"));
+    inner.unwrap_or(name).to_owned()
 }
 
 fn system_time(at: UnixTime) -> SystemTime {

@@ -1,7 +1,7 @@
 //! Each check on facts of the tests' own.
 
 use super::*;
-use crate::config::{FileText, Files, Flags};
+use crate::config::{FileText, Files, Flags, Need, Sources};
 
 struct NoFiles;
 
@@ -108,19 +108,6 @@ fn trust_anchors_are_read() {
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     fs::write(&path, parameters.self_signed(&key).unwrap().pem()).unwrap();
     assert_eq!(say(), format!("ok   ca_file: {shown}, 1 trust anchor(s)"));
-}
-
-#[test]
-fn the_holder_of_a_lock_is_found() {
-    let locks = "1: POSIX  ADVISORY  WRITE 11 fe:01:42 0 EOF\n\
-                 2: FLOCK  ADVISORY  READ 12 fe:01:42 0 EOF\n\
-                 3: FLOCK  ADVISORY  WRITE 13 fe:01:421 0 EOF\n\
-                 4: FLOCK  ADVISORY  WRITE 14 fe:01:42 0 EOF\n\
-                 4: -> FLOCK  ADVISORY  WRITE 15 fe:01:43 0 EOF\n\
-                 garbage\n";
-    assert_eq!(lock_holder(locks, "fe:01:42"), Some(14));
-    assert_eq!(lock_holder(locks, "fe:01:4"), None);
-    assert_eq!(lock_holder("", "fe:01:42"), None);
 }
 
 #[test]

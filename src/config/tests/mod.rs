@@ -2,6 +2,7 @@
 
 mod errors;
 mod layers;
+mod plan;
 mod robust;
 mod rules;
 mod table;
@@ -82,17 +83,18 @@ impl World {
         self
     }
 
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            flags: self.flags.clone(),
+            env: self.env.clone(),
+            host_name: Some("host".into()),
+            uid: self.uid,
+            files: &self.files,
+        }
+    }
+
     fn load(&self, need: Need) -> Result<Loaded, ConfigErrors> {
-        load(
-            &Sources {
-                flags: self.flags.clone(),
-                env: self.env.clone(),
-                host_name: Some("host".into()),
-                uid: self.uid,
-                files: &self.files,
-            },
-            need,
-        )
+        load(&self.sources(), need)
     }
 
     fn ok(&self, need: Need) -> Loaded {
