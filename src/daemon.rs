@@ -357,7 +357,9 @@ fn make_dir(path: &Path) -> Result<(), DaemonError> {
         .map_err(|source| DaemonError::DataDir { path: path.to_owned(), source })
 }
 
-fn bounds(config: &Config) -> harborforge_storage::Options {
+/// The queue's bounds, as configured.
+#[must_use]
+pub fn bounds(config: &Config) -> harborforge_storage::Options {
     harborforge_storage::Options {
         queue_max_bytes: config.queue.max_bytes,
         retain_sent: config.queue.retain_sent,

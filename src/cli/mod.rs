@@ -10,14 +10,17 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dump;
+pub mod purge;
 pub mod run;
 pub mod sample;
 pub mod status;
+mod terminal;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -118,10 +121,29 @@ impl CliError {
             },
             ClientError::NoDaemon { .. }
             | ClientError::Denied { .. }
+            | ClientError::Cut { .. }
             | ClientError::Answer(_)
             | ClientError::Io { .. } => Exit::Failed,
         };
         Self::from_error(exit, error)
+    }
+
+    /// Why the queue's files cannot be used; `socket` is where a daemon was looked for.
+    #[must_use]
+    pub fn of_queue(error: &harborforge_storage::Error, socket: &Path) -> Self {
+        if let harborforge_storage::Error::Locked { path, pid } = error {
+            let holder =
+                pid.map_or_else(|| "another process".to_owned(), |p| format!("process {p}"));
+            let text = format!(
+                "{holder} has this queue open ({}), and no daemon that does answers on {}: if it is \
+                 the daemon, say with --config which configuration it was started with (its \
+                 control_socket is another one), or look into its log; if not, wait for its end",
+                path.display(),
+                socket.display()
+            );
+            return Self::new(Exit::Storage, text);
+        }
+        Self::from_error(Exit::Storage, error)
     }
 
     fn of_config(errors: &ConfigErrors) -> Self {
@@ -177,6 +199,16 @@ impl Context {
         }
     }
 
+    /// Connects to the daemon that has the queue of this configuration; `None` when the files can
+    /// be read without it, since none runs or the one that answers has another queue.
+    ///
+    /// # Errors
+    /// As for [`daemon`](Self::daemon).
+    pub fn daemon_of_queue(&self, config: &Config) -> Result<Option<Client>, CliError> {
+        let daemon = self.daemon(config)?;
+        Ok(daemon.filter(|_| !harborforge_storage::is_free(&config.data_dir)))
+    }
+
     /// Sets up logging as configured and logs the configuration's warnings. For commands that
     /// work in the background; the others speak on stderr by themselves.
     ///
@@ -225,6 +257,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args, context),
         Command::Dump(args) => dump::run(args, context),
+        Command::Purge(args) => purge::run(args, context),
     }
 }
 

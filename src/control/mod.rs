@@ -14,7 +14,10 @@
 //!   sampling or sending: answers are read from the queue in small portions, behind appends.
 
 pub mod client;
+pub mod dump;
+mod portions;
 pub mod protocol;
+mod purge;
 pub mod server;
 pub mod socket;
 pub mod status;

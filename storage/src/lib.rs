@@ -58,6 +58,7 @@
 
 mod append;
 mod census;
+mod changes;
 mod cursor;
 mod engine;
 mod error;
@@ -69,6 +70,7 @@ mod lock;
 mod manifest;
 mod marks;
 mod mend;
+mod purge;
 mod quarantine;
 mod queue;
 mod ranges;
@@ -83,9 +85,12 @@ mod snapshot;
 mod stats;
 mod types;
 
+pub use changes::{Became, Change, News, Watch};
 pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
+pub use lock::is_free;
+pub use purge::{Purge, Purged};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use snapshot::{Shown, Snapshot};

@@ -13,7 +13,7 @@ use crate::queue::Queue;
 use crate::types::Tally;
 
 /// Below the queue's directory.
-const QUARANTINE: &str = "quarantine";
+pub(crate) const QUARANTINE: &str = "quarantine";
 
 impl Queue {
     /// Moves a generation that cannot be read out of the way and lists what it held as a gap.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::changes::Changes;
 use crate::error::Error;
 use crate::gaps::Gaps;
 use crate::generation::Generation;
@@ -67,6 +68,8 @@ pub struct Queue {
     pub(crate) oldest: Option<Stamp>,
     pub(crate) quarantined: Tally,
     pub(crate) counters: Counters,
+    /// What became of records lately, for those who follow.
+    pub(crate) changes: Changes,
     /// What happened since the last maintenance.
     pub(crate) news: Maintenance,
     /// Opening is over: what is found missing from now on is in no report.

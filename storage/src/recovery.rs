@@ -14,6 +14,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::census::find_generations;
+use crate::changes::Changes;
 use crate::cursor;
 use crate::engine::Visit;
 use crate::error::Error;
@@ -105,6 +106,7 @@ impl Queue {
             oldest: None,
             quarantined: Tally::default(),
             counters: Counters::default(),
+            changes: Changes::default(),
             news: Maintenance::default(),
             reported: false,
             dir,
@@ -134,6 +136,23 @@ impl Queue {
         Ok((queue, report))
     }
 
+    /// Opens the queue in `dir` for writing if there is one; none is made.
+    ///
+    /// # Errors
+    /// [`Error::NoQueue`]; else as for [`open`](Self::open).
+    pub fn open_existing(
+        dir: &Path,
+        options: Options,
+        now: Stamp,
+    ) -> Result<(Self, OpenReport), Error> {
+        let lock = dir.join(QUEUE_DIR).join("LOCK");
+        match lock.try_exists() {
+            Ok(true) => Self::open(dir, options, now),
+            Ok(false) => Err(Error::NoQueue { path: lock }),
+            Err(error) => Err(Error::io("look at", &lock, error)),
+        }
+    }
+
     /// Finds the next number, and which numbers are settled beside the cursor.
     fn settle_what_is_known(
         &mut self,
@@ -159,6 +178,10 @@ impl Queue {
             self.row.iter().find(|g| g.role == Role::Pending).map_or(self.cursor, |g| g.first);
         for gap in self.gaps.as_slice() {
             self.settled.insert(gap.from, gap.to);
+        }
+        // Rejected ones whose copies were purged.
+        for g in self.row.iter().filter(|g| g.role == Role::Pending) {
+            g.excluded.iter().for_each(|&(from, to)| self.settled.insert(from, to));
         }
         self.settle_rejected(low)?;
         self.settled.forget_below(low.min(self.cursor.saturating_add(1)));

@@ -155,7 +155,7 @@ impl Queue {
 
     /// Reopens generations that were closed to appends, so that each has a current snapshot:
     /// with one, damage shows as an error where it lies instead of silently costing the tail.
-    fn seal_closed(&mut self) -> Result<(), Error> {
+    pub(crate) fn seal_closed(&mut self) -> Result<(), Error> {
         let cache = self.options.cache_bytes;
         let mut sealed = 0;
         let mut broken = Vec::new();
@@ -282,7 +282,7 @@ impl Queue {
     }
 
     /// The last success outlives its generation in a small file of its own.
-    fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
+    pub(crate) fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
         let Some(g) = self.row.get(at) else { return Ok(()) };
         let Some(last) = &self.last_success else { return Ok(()) };
         let record = &last.record;
@@ -351,7 +351,7 @@ impl Queue {
         }
     }
 
-    fn is_pinned(&self, g: &Generation) -> bool {
+    pub(crate) fn is_pinned(&self, g: &Generation) -> bool {
         self.pins.iter().any(|pin| pin.from <= g.last && g.first <= pin.to)
     }
 
