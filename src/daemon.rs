@@ -117,7 +117,7 @@ impl Daemon {
         let clock = clock::Clock::new();
         make_dir(&config.data_dir)?;
         let link = Link::new(&config)?;
-        let (dir, options) = (config.data_dir.clone(), bounds(&config));
+        let (dir, options) = (config.data_dir.clone(), queue_options(&config));
         // Opening waits for the disk; a signal to stop is heard meanwhile.
         let mut opening = runtime::spawn_blocking(move || store::start(dir, options, clock)).fuse();
         let (store, thread) = loop {
@@ -357,11 +357,12 @@ fn make_dir(path: &Path) -> Result<(), DaemonError> {
         .map_err(|source| DaemonError::DataDir { path: path.to_owned(), source })
 }
 
-/// The queue's bounds, as configured.
+/// The queue's bounds, as the configuration has them.
 #[must_use]
-pub fn bounds(config: &Config) -> harborforge_storage::Options {
+pub fn queue_options(config: &Config) -> harborforge_storage::Options {
     harborforge_storage::Options {
         queue_max_bytes: config.queue.max_bytes,
+        queue_max_age: config.queue.max_age,
         retain_sent: config.queue.retain_sent,
         retain_sent_max_bytes: config.queue.retain_sent_max_bytes,
         rejected_max_bytes: config.queue.rejected_max_bytes,

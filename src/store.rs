@@ -13,7 +13,6 @@
 //!   the thread, with the error in [`Stopped`].
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use harborforge_storage::{Error, NewRecord, OpenReport, Options, Position, Queue, Stamp};
 
+use self::given_up::GivenUp;
 use crate::collector::clock;
 use crate::runtime::channel;
 
@@ -163,9 +163,9 @@ pub fn start(
         queue: None,
         retry: None,
         upkeep_failing: false,
-        evictions: 0,
-        evicted: 0,
+        evicted: GivenUp::new("queue_max_bytes"),
         upkeep_due: Instant::now() + UPKEEP,
+        expired: GivenUp::new("queue_max_age"),
     };
     let thread = std::thread::Builder::new()
         .name("hf-queue".to_owned())
@@ -276,12 +276,11 @@ struct Worker {
     clock: clock::Clock,
     queue: Option<Queue>,
     upkeep_failing: bool,
-    /// How often samples were given up, and how many they were.
-    evictions: u64,
-    evicted: u64,
+    evicted: GivenUp,
     /// When the disk is asked again, and how long the wait before was.
     retry: Option<(Instant, Duration)>,
     upkeep_due: Instant,
+    expired: GivenUp,
 }
 
 enum Task {
@@ -408,28 +407,12 @@ impl Worker {
         if std::mem::replace(&mut self.upkeep_failing, false) {
             tracing::info!("the queue's upkeep works again");
         }
-        self.tell_evicted(&done.evicted);
+        self.evicted.tell(&done.evicted);
+        self.expired.tell(&done.expired);
         for path in &done.quarantined {
             tracing::error!(path = %path.display(), "part of the queue is damaged and was set aside");
         }
         Ok(())
-    }
-
-    /// The first time that samples were given up, and then the 10th, 100th, ...: a queue that is
-    /// full gives up its oldest again and again. Every gap is listed, said or not.
-    fn tell_evicted(&mut self, evicted: &[RangeInclusive<u64>]) {
-        for lost in evicted {
-            self.evictions += 1;
-            self.evicted += lost.end().saturating_sub(*lost.start()) + 1;
-            if 10u64.checked_pow(self.evictions.ilog10()) == Some(self.evictions) {
-                tracing::warn!(
-                    from = lost.start(),
-                    to = lost.end(),
-                    given_up = self.evicted,
-                    "queue_max_bytes reached, the oldest samples were given up"
-                );
-            }
-        }
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
@@ -517,5 +500,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+mod given_up;
 #[cfg(test)]
 mod tests;

@@ -89,7 +89,7 @@ fn a_good_configuration_passes_line_by_line() {
         out.stdout.lines().map(|line| line[5..].split(':').next().unwrap()).collect();
     assert_eq!(
         names,
-        ["configuration", "credential", "identifier", "clock", "data_dir", "daemon", "space"]
+        ["configuration", "credential", "identifier", "clock", "data_dir", "daemon", "disk"]
     );
     assert!(!out.stdout.contains(UUID));
     assert!(!host.path("data").exists(), "check made the data directory");

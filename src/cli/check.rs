@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use futures_rustls::rustls::RootCertStore;
+use harborforge_storage::Options;
 use rustix::fs::{Access, StatVfs};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -21,6 +22,7 @@ use super::args::CheckArgs;
 use super::{CliError, Context, Exit};
 use crate::config::{self, Config, Credential, Key, Loaded, Need, Origin, Sources};
 use crate::crypto::room_for_identifier;
+use crate::daemon::queue_options;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +82,7 @@ impl Facts<'_> {
 
 /// All checks, in the order of the report: from the outside in, as one would look by hand.
 pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] =
-    &[configuration, credential, identifier, ca_file, proxy, clock, data_dir, daemon, space];
+    &[configuration, credential, identifier, ca_file, proxy, clock, data_dir, daemon, disk];
 
 /// Runs every check and prints a line each.
 ///
@@ -356,11 +358,8 @@ fn lock_holder(locks: &str, file: &str) -> Option<u32> {
     })
 }
 
-/// Bytes on disk for each byte of samples, as measured: the engine's own overhead.
-const OVERHEAD_TENTHS: u64 = 18;
-
-fn space(facts: &Facts<'_>) -> Vec<Line> {
-    const NAME: &str = "space";
+fn disk(facts: &Facts<'_>) -> Vec<Line> {
+    const NAME: &str = "disk";
     let config = facts.config();
     let directory = existing_ancestor(&config.data_dir);
     let free = match rustix::fs::statvfs(&directory) {
@@ -370,38 +369,52 @@ fn space(facts: &Facts<'_>) -> Vec<Line> {
             return vec![Line::new(Verdict::Warn, NAME, text)];
         }
     };
-    let used = disk_use(&config.data_dir, 4);
-    let bounds = config.queue;
-    let most = [
-        bounds.max_bytes,
-        bounds.retain_sent_max_bytes,
-        bounds.rejected_max_bytes,
-        bounds.quarantine_max_bytes,
-    ]
-    .iter()
-    .fold(0u64, |sum, bytes| sum.saturating_add(*bytes))
-    .saturating_mul(OVERHEAD_TENTHS)
-        / 10;
+    vec![disk_line(&queue_options(config), disk_use(&config.data_dir, 4), free)]
+}
+
+/// What all bounds together may take, against what there is of it.
+fn disk_line(options: &Options, used: u64, free: u64) -> Line {
+    const NAME: &str = "disk";
+    let most = options.disk_bound();
     let figures = format!(
-        "the queue may take up to {}, has {}, free are {}",
+        "the data directory may take up to {}, takes {}, free are {}",
         mebibytes(most),
         mebibytes(used),
         mebibytes(free)
     );
-    vec![if used.saturating_add(free) >= most {
-        Line::new(Verdict::Ok, NAME, figures)
+    let room = used.saturating_add(free);
+    if room >= most {
+        return Line::new(Verdict::Ok, NAME, figures);
+    }
+    let fits = |mebibytes: u64| {
+        let queue_max_bytes = mebibytes.saturating_mul(MIB);
+        Options { queue_max_bytes, ..options.clone() }.disk_bound() <= room
+    };
+    let now = options.queue_max_bytes / MIB;
+    let mend = if fits(1) {
+        // The largest that fits: between one that does and one that does not.
+        let (mut low, mut high) = (1, now.max(2));
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if fits(middle) { low = middle } else { high = middle }
+        }
+        format!("make room, or set queue_max_bytes = \"{low}MiB\"")
     } else {
-        let text = format!("{figures}; make room or lower queue_max_bytes");
-        Line::new(Verdict::Warn, NAME, text)
-    }]
+        "make room, or lower queue_max_bytes, quarantine_max_bytes, rejected_max_bytes and \
+         retain_sent_max_bytes"
+            .to_owned()
+    };
+    Line::new(Verdict::Warn, NAME, format!("{figures}; {mend}"))
 }
+
+const MIB: u64 = 1 << 20;
 
 fn free_bytes(figures: &StatVfs) -> u64 {
     figures.f_bavail.saturating_mul(figures.f_frsize)
 }
 
 fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
+    format!("{} MiB", bytes.div_ceil(MIB))
 }
 
 /// Bytes a directory takes on disk, to a depth that covers the queue's own layout. What cannot

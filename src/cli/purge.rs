@@ -17,7 +17,7 @@ use crate::collector::clock;
 use crate::config::{Config, Need};
 use crate::control::client::Answer;
 use crate::control::protocol::{Purge, PurgeEnd, Request};
-use crate::daemon::bounds;
+use crate::daemon::queue_options;
 use crate::store::stamp;
 
 /// Deletes what the arguments name.
@@ -98,7 +98,7 @@ fn open(config: &Config) -> Result<Queue, CliError> {
     let dir = &config.data_dir;
     stranger(&dir.join("queue"))?;
     let now = stamp(clock::Clock::new().stamp());
-    let (queue, report) = Queue::open_existing(dir, bounds(config), now)
+    let (queue, report) = Queue::open_existing(dir, queue_options(config), now)
         .map_err(|error| CliError::of_queue(&error, &config.control_socket))?;
     if !report.is_clean() {
         // A closed stderr leaves nobody to tell.

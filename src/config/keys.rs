@@ -125,10 +125,10 @@ keys! {
         "the Unix socket through which commands talk to the daemon";
     QueueMaxBytes "queue_max_bytes" Queue Text("256MiB"),
         "a size such as \"256MiB\", at least 1MiB",
-        "sample bytes kept for sending; beyond them the oldest go, counted and announced";
+        "sample bytes kept for sending, up to three times as much on disk; beyond either the oldest go, counted and announced";
     QueueMaxAge "queue_max_age" Queue Text("none"),
         "a duration such as \"30d\", 1s to 10years, or \"none\"",
-        "unsent samples older than this are dropped, counted and announced";
+        "unsent samples older than this are dropped, counted and announced; time switched off does not count";
     RetainSent "retain_sent" Queue Text("24h"),
         "a duration such as \"24h\", at most 1year, or 0 to turn it off",
         "how long delivered samples are kept, to be delivered again on request";

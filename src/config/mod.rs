@@ -101,7 +101,6 @@ impl Config {
     #[must_use]
     pub fn not_in_effect(&self) -> Vec<Key> {
         [
-            (Key::QueueMaxAge, self.queue.max_age.is_some()),
             (Key::Scope, self.scope == Scope::Cgroup),
             (Key::ReportNginx, self.report_nginx),
             (Key::OpenClawHome, !self.openclaw_home.is_empty()),

@@ -14,6 +14,8 @@
 //!   current one is ignored.
 //! - Every failure is followed by a wait: no answer, however hostile, makes a busy loop. The one
 //!   exception is a refused batch, which is halved at once, and so at most nine times.
+//! - What the queue gives up while it is under way is neither waited for nor sent again; an answer
+//!   about it that comes late moves nothing.
 //! - Samples go oldest first; only a probe (three refused in a row) sends the newest.
 //! - Heartbeats and an accepted link never send at the same time, so the order holds over both.
 //!
@@ -76,6 +78,19 @@ impl Shared {
         self.forced = self.forced.filter(|forced| *forced > seq);
     }
 
+    /// The queue has changed. What it has given up meanwhile is in no plan any more.
+    fn see(&mut self, queue: QueueView) {
+        self.queue = queue;
+        self.forced = self.forced.filter(|forced| *forced >= queue.head);
+    }
+
+    /// A sample is to be put aside, unless the queue has given it up meanwhile.
+    fn reject(&self, seq: u64, reason: String, out: &mut Vec<Command>) {
+        if seq >= self.queue.head {
+            out.push(Command::Reject { seq, reason });
+        }
+    }
+
     /// The Monitor takes samples; tells whether that ends a probe.
     fn accepted(&mut self, transport: Transport, out: &mut Vec<Command>) -> bool {
         let probe = self.refusals.accepted();
@@ -136,7 +151,7 @@ impl Machine {
         let mut out = Vec::new();
         match event {
             Event::Tick => {}
-            Event::Queue(view) => self.shared.queue = view,
+            Event::Queue(view) => self.shared.see(view),
             Event::Key { attempt, result } => self.key(now, attempt, &result, seed, &mut out),
             Event::Answer { attempt, result } => {
                 self.heartbeat.answer(now, &mut self.shared, attempt, result, seed, &mut out);

@@ -30,7 +30,7 @@ impl Queue {
             return Err(Error::TooLarge { size, limit: MAX_PAYLOAD });
         }
         if let Some(latest) = records.last() {
-            self.now = latest.stamp;
+            self.tell_time(latest.stamp);
         }
         let incoming = records.iter().map(|r| r.payload.len() as u64).sum();
         self.make_room(incoming)?;
@@ -78,6 +78,7 @@ impl Queue {
                 let store = active.opened_mut().ok_or_else(|| fail(closed()))?;
                 store.put(seq, &encoded).map_err(fail)?;
                 active.count(seq, record.payload.len(), record.stamp);
+                active.note_time(self.clock.place(&record.stamp));
                 seq = seq.saturating_add(1);
                 rest.next();
             }

@@ -31,7 +31,14 @@ pub(crate) struct Generation {
     /// Payload bytes of those still to be delivered.
     pub(crate) live_bytes: u64,
     pub(crate) first_stamp: Option<Stamp>,
+    /// The stamp of the record with the highest number, where one was counted.
+    pub(crate) last_stamp: Option<Stamp>,
+    /// When its first and its newest record were made, by the proven clock; none until dated.
+    pub(crate) since_ms: Option<u64>,
+    pub(crate) newest_ms: Option<u64>,
     pub(crate) sent_at: Option<Stamp>,
+    /// When it was drained, by the proven clock.
+    pub(crate) sent_ms: Option<u64>,
     pub(crate) excluded: Vec<(u64, u64)>,
     /// Closed for good, with a current snapshot.
     pub(crate) sealed: bool,
@@ -57,7 +64,11 @@ impl Generation {
             bytes: 0,
             live_bytes: 0,
             first_stamp: None,
+            last_stamp: None,
+            since_ms: None,
+            newest_ms: None,
             sent_at: None,
+            sent_ms: None,
             excluded: Vec::new(),
             sealed: false,
             appendable: false,
@@ -76,7 +87,9 @@ impl Generation {
             bytes: sealed.bytes,
             live_bytes: sealed.bytes,
             first_stamp: sealed.first_stamp,
+            newest_ms: sealed.newest_ms,
             sent_at: sealed.sent_at,
+            sent_ms: sealed.sent_ms,
             excluded: sealed.excluded.clone(),
             sealed: true,
             ..Self::unknown(name)
@@ -92,7 +105,9 @@ impl Generation {
             records: self.records,
             bytes: self.bytes,
             first_stamp: self.first_stamp,
+            newest_ms: self.newest_ms,
             sent_at: self.sent_at,
+            sent_ms: self.sent_ms,
             excluded: self.excluded.clone(),
         }
     }
@@ -157,6 +172,9 @@ impl Generation {
                 self.first = seq;
             }
         }
+        if self.last_stamp.is_none() || seq >= self.last {
+            self.last_stamp = Some(stamp);
+        }
         self.first = self.first.min(seq);
         self.last = self.last.max(seq);
         self.records = self.records.saturating_add(1);
@@ -165,6 +183,12 @@ impl Generation {
         if self.role != Role::Rejected {
             self.note_size(seq, size);
         }
+    }
+
+    /// A record that was made at this proven time lies in it now.
+    pub(crate) fn note_time(&mut self, at_ms: u64) {
+        self.since_ms = Some(self.since_ms.map_or(at_ms, |since| since.min(at_ms)));
+        self.newest_ms = Some(self.newest_ms.map_or(at_ms, |newest| newest.max(at_ms)));
     }
 
     /// Remembers the size of a record that was read.

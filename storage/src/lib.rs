@@ -17,6 +17,8 @@
 //!   removed record by record, whole generations go.
 //! - A gap is on disk before anything behind it is dropped, a rejected record is copied before
 //!   the cursor passes it, the cursor is on disk before `acknowledge` returns.
+//! - Ages go by time that is proved (`clock.rs`), never by the wall clock, and what is not known is
+//!   young; space goes by one stated sum, [`Options::disk_bound`] (`bounds.rs`).
 //! - Damage costs what is damaged: it is listed, set aside in `quarantine/`, never wiped, and
 //!   never a reason not to open. Refusals of the operating system (a full disk, too many open
 //!   files, a failing device, a missing permission) are never taken for damage.
@@ -30,7 +32,7 @@
 //! |---|---|
 //! | `LOCK` | locked by the process that has the queue open; its process id |
 //! | `FORMAT` | `harborforge-queue 1`: the version of all these files together |
-//! | `manifest` | what is known of sealed generations, and the gaps (`manifest.rs`) |
+//! | `manifest` | what is known of sealed generations, the proven clock, and the gaps (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
 //! | `last-success` | the last confirmed record, once its generation is gone (`record.rs`) |
@@ -57,11 +59,14 @@
 //! cache changes nothing.
 
 mod append;
+mod bounds;
 mod census;
 mod changes;
+mod clock;
 mod cursor;
 mod engine;
 mod error;
+mod expiry;
 mod files;
 mod gaps;
 mod generation;
@@ -98,6 +103,7 @@ pub use snapshot::{Shown, Snapshot};
 pub use uuid::Uuid;
 
 pub use types::{
-    Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance, NewRecord,
-    OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats, Tally,
+    BALLAST_BYTES, Confirmation, Counters, Gap, GapReason, LastSuccess, Limits, Maintenance,
+    NewRecord, OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats,
+    Tally,
 };

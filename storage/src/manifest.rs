@@ -1,4 +1,5 @@
-//! The manifest: what is known of the generations without opening them, and the gaps.
+//! The manifest: what is known of the generations without opening them, the proven clock, and the
+//! gaps.
 //!
 //! A text file replaced as a whole: one line with the format version and a CRC-32C of the
 //! rest, then JSON. Pinned by the golden test below.
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Reading;
 use crate::error::Error;
 use crate::files;
 use crate::types::{Gap, Stamp};
@@ -44,9 +46,15 @@ pub(crate) struct Sealed {
     pub(crate) bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first_stamp: Option<Stamp>,
+    /// When its newest record was made, by the proven clock (`clock.rs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest_ms: Option<u64>,
     /// When it was drained, for a sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sent_at: Option<Stamp>,
+    /// The same by the proven clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sent_ms: Option<u64>,
     /// Numbers in a sent one that were not delivered but rejected or given up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) excluded: Vec<(u64, u64)>,
@@ -59,6 +67,9 @@ pub(crate) struct Manifest {
     pub(crate) next_seq: u64,
     /// The id of the next generation.
     pub(crate) next_id: u64,
+    /// The proven clock; what it reads beside a generation is meaningless without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clock: Option<Reading>,
     pub(crate) generations: Vec<Sealed>,
     pub(crate) gaps: Vec<Gap>,
 }
@@ -138,6 +149,7 @@ mod tests {
         Manifest {
             next_seq: 9,
             next_id: 3,
+            clock: Some(Reading { proven_ms: 8, at: stamp }),
             generations: vec![Sealed {
                 id: 1,
                 role: Role::Sent,
@@ -146,7 +158,9 @@ mod tests {
                 records: 4,
                 bytes: 400,
                 first_stamp: None,
+                newest_ms: Some(3),
                 sent_at: Some(stamp),
+                sent_ms: Some(4),
                 excluded: vec![(2, 2)],
             }],
             gaps: vec![Gap {
@@ -166,13 +180,30 @@ mod tests {
         let (head, body) = text.split_once('\n').unwrap();
         assert_eq!(
             body,
-            "{\"next_seq\":9,\"next_id\":3,\"generations\":[{\"id\":1,\"role\":\"sent\",\"first\":1,\"last\":4,\
-             \"records\":4,\"bytes\":400,\"sent_at\":{\"wall_ms\":5,\"boot_ms\":6,\
-             \"boot_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]},\"excluded\":[[2,2]]}],\
+            "{\"next_seq\":9,\"next_id\":3,\"clock\":{\"proven_ms\":8,\"at\":{\"wall_ms\":5,\"boot_ms\":6,\
+             \"boot_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}},\
+             \"generations\":[{\"id\":1,\"role\":\"sent\",\"first\":1,\"last\":4,\
+             \"records\":4,\"bytes\":400,\"newest_ms\":3,\"sent_at\":{\"wall_ms\":5,\"boot_ms\":6,\
+             \"boot_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]},\"sent_ms\":4,\"excluded\":[[2,2]]}],\
              \"gaps\":[{\"from\":2,\"to\":2,\"reason\":\"corrupt\",\"maybe_delivered\":false,\
              \"wall_ms\":7,\"announced\":true}]}\n"
         );
-        assert_eq!(head, "harborforge-queue 1 crc32c 851e11a7");
+        assert_eq!(head, "harborforge-queue 1 crc32c 5d64c9d4");
+    }
+
+    /// As it was written before there was a proven clock.
+    #[test]
+    fn a_manifest_without_times_is_read() {
+        let body = "{\"next_seq\":9,\"next_id\":3,\"generations\":[{\"id\":1,\"role\":\"sent\",\"first\":1,\
+                    \"last\":4,\"records\":4,\"bytes\":400,\"sent_at\":{\"wall_ms\":5,\"boot_ms\":6,\
+                    \"boot_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]},\"excluded\":[[2,2]]}],\
+                    \"gaps\":[{\"from\":2,\"to\":2,\"reason\":\"corrupt\",\"maybe_delivered\":false,\
+                    \"wall_ms\":7,\"announced\":true}]}\n";
+        let text = format!("harborforge-queue 1 crc32c 851e11a7\n{body}");
+        let mut expected = sample();
+        expected.clock = None;
+        (expected.generations[0].newest_ms, expected.generations[0].sent_ms) = (None, None);
+        assert_eq!(Manifest::decode(text.as_bytes()), Some(expected));
     }
 
     #[test]

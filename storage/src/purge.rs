@@ -80,9 +80,9 @@ impl Queue {
     /// The first refusal of the operating system; what was deleted before it stays deleted, and
     /// nothing else has changed.
     pub fn purge(&mut self, what: Purge, now: Stamp) -> Result<Purged, Error> {
-        self.now = now;
-        let limit = self.options.pin_limit;
-        self.pins.retain(|pin| pin.since.age_at(&now) < limit);
+        self.tell_time(now);
+        self.date_generations();
+        self.end_old_pins();
         let found = self.purgeable(what);
         match what {
             Purge::Rejected => self.purge_rejected()?,
@@ -118,7 +118,8 @@ impl Queue {
                 at = at.saturating_add(1);
                 continue;
             };
-            self.purge_directory(&g.path(&self.dir))?;
+            let path = g.path(&self.dir);
+            self.purge_directory(&path)?;
             self.rejects.remove(at);
             self.manifest_dirty = true;
         }
@@ -153,7 +154,7 @@ impl Queue {
     }
 
     /// Deletes a directory so that no power cut brings part of it back.
-    fn purge_directory(&self, path: &Path) -> Result<(), Error> {
+    fn purge_directory(&mut self, path: &Path) -> Result<(), Error> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let doomed = self.dir.join(format!("{name}{DOOMED}"));
         let from = path.parent().unwrap_or(&self.dir);
@@ -167,8 +168,9 @@ impl Queue {
             std::fs::remove_file(&doomed)
         };
         if let Err(error) = emptied {
-            // By its name it is deleted; the next opening tries again.
+            // By its name it is deleted; maintenance and the next opening try again.
             tracing::warn!(path = %doomed.display(), %error, "cannot empty what was deleted");
+            self.leftovers.push(doomed);
         }
         Ok(())
     }

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::changes::Changes;
+use crate::clock::Clock;
 use crate::error::Error;
+use crate::expiry::WORTH_STORING;
 use crate::gaps::Gaps;
 use crate::generation::Generation;
 use crate::lock::Lock;
@@ -39,6 +41,10 @@ pub struct Queue {
     pub(crate) epoch: Uuid,
     /// The latest moment the caller told of.
     pub(crate) now: Stamp,
+    /// How much time has passed, as far as that is proved.
+    pub(crate) clock: Clock,
+    /// Its reading in the manifest on disk; none if there is none.
+    pub(crate) clock_saved_ms: Option<u64>,
     /// Pending and sent generations, by number.
     pub(crate) row: Vec<Generation>,
     /// Rejected generations, by age.
@@ -55,7 +61,8 @@ pub struct Queue {
     /// Numbers up to this one may have reached the receiver.
     pub(crate) handed_out: u64,
     pub(crate) mark_file: MarkFile,
-    pub(crate) mark_synced_at: Stamp,
+    /// By the proven clock.
+    pub(crate) mark_synced_ms: u64,
     pub(crate) cursor_file: CursorFile,
     /// The manifest on disk lacks something.
     pub(crate) manifest_dirty: bool,
@@ -63,6 +70,8 @@ pub struct Queue {
     pub(crate) cursor_dirty: bool,
     pub(crate) pins: Vec<Pinned>,
     pub(crate) next_pin: u64,
+    /// Generations no list holds any more and that could not be deleted yet.
+    pub(crate) leftovers: Vec<PathBuf>,
     /// The generation read last.
     pub(crate) reading: Option<u64>,
     pub(crate) oldest: Option<Stamp>,
@@ -81,7 +90,8 @@ pub(crate) struct Pinned {
     pub(crate) id: u64,
     pub(crate) from: u64,
     pub(crate) to: u64,
-    pub(crate) since: Stamp,
+    /// By the proven clock.
+    pub(crate) since_ms: u64,
 }
 
 impl Queue {
@@ -114,11 +124,14 @@ impl Queue {
 
     /// Keeps the directories of all generations that hold a number of `range` until
     /// [`unpin`](Self::unpin), or until [`Options::pin_limit`] is over: they are neither deleted
-    /// nor renamed, so a slow reader sees everything it began with.
+    /// nor renamed, so a slow reader sees everything it began with. A pin ends early when what it
+    /// holds would take the queue over [`Options::disk_bound`].
     pub fn pin(&mut self, range: RangeInclusive<u64>, now: Stamp) -> Pin {
         let id = self.next_pin;
         self.next_pin = id.wrapping_add(1);
-        self.pins.push(Pinned { id, from: *range.start(), to: *range.end(), since: now });
+        self.tell_time(now);
+        let since_ms = self.clock.now_ms();
+        self.pins.push(Pinned { id, from: *range.start(), to: *range.end(), since_ms });
         Pin(id)
     }
 
@@ -135,6 +148,7 @@ impl Queue {
     /// Nothing appended is lost by that.
     pub fn close(mut self) -> Result<(), Error> {
         let manifest = self.save_manifest_if_dirty();
+        self.save_clock(WORTH_STORING);
         let cursor = self.save_cursor_if_dirty();
         let mark = self.mark_file.close();
         manifest.and(cursor).and(mark)
@@ -168,12 +182,14 @@ impl Queue {
         let manifest = Manifest {
             next_seq: self.next_seq,
             next_id: self.next_id,
+            clock: Some(self.clock.reading()),
             generations: generations.map(Generation::to_sealed).collect(),
             gaps: self.gaps.as_slice().to_vec(),
         };
         self.manifest_dirty = true;
         manifest.write(&manifest_path(&self.dir))?;
         self.manifest_dirty = false;
+        self.clock_saved_ms = Some(self.clock.now_ms());
         Ok(())
     }
 

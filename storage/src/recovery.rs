@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::census::find_generations;
 use crate::changes::Changes;
+use crate::clock::Clock;
 use crate::cursor;
 use crate::engine::Visit;
 use crate::error::Error;
@@ -84,6 +85,8 @@ impl Queue {
         let mut queue = Self {
             epoch: Uuid::new_v4(),
             now,
+            clock_saved_ms: manifest.clock.map(|reading| reading.proven_ms),
+            clock: Clock::resume(manifest.clock, now),
             row: found.row,
             rejects: found.rejects,
             next_seq: 1,
@@ -95,13 +98,14 @@ impl Queue {
             gaps: Gaps::from_stored(manifest.gaps),
             handed_out: 0,
             mark_file,
-            mark_synced_at: now,
+            mark_synced_ms: 0,
             cursor_file,
             manifest_dirty: manifest_damaged,
             // A new queue's cursor is written too: see `cursor.rs`.
             cursor_dirty: cursor_found != Condition::Good,
             pins: Vec::new(),
             next_pin: 0,
+            leftovers: Vec::new(),
             reading: None,
             oldest: None,
             quarantined: Tally::default(),
@@ -115,6 +119,7 @@ impl Queue {
         };
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
+        queue.date_what_was_found(manifest.clock);
         queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();

@@ -1,19 +1,22 @@
-//! What goes when: rotation, sealing, drained generations, bounds, quarantine.
+//! What goes when: rotation, sealing, drained generations. How much may stay, and for how long, is
+//! for `bounds.rs` and `expiry.rs`.
 //!
 //! Whole generations only. A directory is first renamed, then deleted, so that a kill in between
 //! leaves no half generation. A gap is durable before the generation behind it goes.
 
 use std::path::Path;
 
+use crate::clock::millis;
 use crate::engine::{Fault, Store};
 use crate::error::Error;
+use crate::expiry::STORE_CLOCK;
 use crate::files;
 use crate::generation::{DOOMED, Generation};
 use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
-use crate::types::{GapReason, Maintenance, Stamp};
+use crate::types::{Maintenance, Stamp};
 
 /// A drained generation that still takes records is replaced above this size on disk.
 const DRAINED_MAX_DISK: u64 = 512 * 1024;
@@ -28,9 +31,12 @@ impl Queue {
     /// The first thing that could not be done; the rest is done all the same, and what failed is
     /// tried again the next time.
     pub fn maintain(&mut self, now: Stamp) -> Result<Maintenance, Error> {
-        self.now = now;
-        let limit = self.options.pin_limit;
-        self.pins.retain(|pin| pin.since.age_at(&now) < limit);
+        self.tell_time(now);
+        self.date_generations();
+        self.measure_unsealed();
+        self.delete_leftovers();
+        self.end_old_pins();
+        self.end_costly_pins();
 
         let mut first_error = None;
         let mut note = |result: Result<(), Error>| {
@@ -46,15 +52,17 @@ impl Queue {
             self.advance();
         }
         note(self.save_cursor_if_dirty());
+        note(self.expire());
         note(self.make_room(0));
-        self.rotate(now);
+        self.rotate();
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
-        note(self.enforce_sent_bounds(now));
+        note(self.enforce_sent_bounds());
         self.enforce_rejected_bound();
         note(self.enforce_quarantine_bound());
-        note(self.sync_mark(now));
+        note(self.sync_mark());
         note(self.save_manifest_if_dirty());
+        self.save_clock(STORE_CLOCK);
         self.close_unused();
         match first_error {
             Some(error) => Err(error),
@@ -70,69 +78,27 @@ impl Queue {
         Ok(())
     }
 
-    fn sync_mark(&mut self, now: Stamp) -> Result<(), Error> {
-        let due = self.mark_synced_at.age_at(&now) >= self.options.mark_sync_interval;
+    fn sync_mark(&mut self) -> Result<(), Error> {
+        let now_ms = self.clock.now_ms();
+        let interval = millis(self.options.mark_sync_interval);
+        let due = now_ms.saturating_sub(self.mark_synced_ms) >= interval;
         if due && !self.mark_file.is_synced() {
             self.mark_file.sync()?;
-            self.mark_synced_at = now;
+            self.mark_synced_ms = now_ms;
             self.news.mark_synced = true;
         }
         Ok(())
     }
 
-    /// Gives up the oldest generations until `incoming` more payload bytes are within the bound.
-    pub(crate) fn make_room(&mut self, incoming: u64) -> Result<(), Error> {
-        let bound = self.options.queue_max_bytes;
-        while self.pending_bytes().saturating_add(incoming) > bound {
-            let cursor = self.cursor;
-            let holds = |g: &&Generation| g.role == Role::Pending && g.last > cursor;
-            let Some(oldest) = self.row.iter().find(holds) else { break };
-            let (id, from, to) =
-                (oldest.id, oldest.first.max(cursor.saturating_add(1)), oldest.last);
-            if self.row.last().is_some_and(|g| g.id == id) {
-                self.retire_active();
-            }
-            let given_up = self.counters.given_up;
-            // What was handed out may have arrived; what was not has not.
-            let now = self.now;
-            let known = to.min(self.handed_out);
-            if from <= known {
-                self.give_up(from..=known, GapReason::QueueFull, true, now)?;
-            }
-            let fresh = from.max(known.saturating_add(1));
-            if fresh <= to {
-                self.give_up(fresh..=to, GapReason::QueueFull, false, now)?;
-            }
-            if self.counters.given_up > given_up {
-                tracing::debug!(from, to, bound, "the queue is full: the oldest are given up");
-                match self.news.evicted.last_mut() {
-                    // Rounds may fail for long; the list does not grow by that.
-                    Some(before) if before.end().checked_add(1) == Some(from) => {
-                        *before = *before.start()..=to;
-                    }
-                    Some(_) | None => self.news.evicted.push(from..=to),
-                }
-            }
-            if self.cursor < to {
-                // Not passed over: a gap before it is not on disk. Better over the bound than
-                // for ever here.
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Closes the active generations to appends when they are full, old or drained and large.
-    fn rotate(&mut self, now: Stamp) {
-        let (max_records, max_bytes, max_age) = (
-            self.options.generation_max_records,
-            self.options.generation_bytes(),
-            self.options.generation_max_age,
-        );
+    fn rotate(&mut self) {
+        let (max_records, max_bytes) =
+            (self.options.generation_max_records, self.options.generation_bytes());
+        let (now_ms, max_age) = (self.clock.now_ms(), self.rotate_after_ms());
         let due = |g: &Generation| {
             g.records >= max_records
                 || g.bytes >= max_bytes
-                || g.first_stamp.is_some_and(|stamp| stamp.age_at(&now) >= max_age)
+                || g.since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= max_age)
         };
         let cursor = self.cursor;
         if let Some(active) = self.row.last_mut()
@@ -140,8 +106,7 @@ impl Queue {
             && !active.is_empty()
         {
             let drained = active.last <= cursor;
-            let large = || files::disk_usage(&active.path(&self.dir)) > DRAINED_MAX_DISK;
-            if due(active) || (drained && large()) {
+            if due(active) || (drained && active.disk_bytes > DRAINED_MAX_DISK) {
                 active.appendable = false;
             }
         }
@@ -255,7 +220,7 @@ impl Queue {
         }
         g.close();
         // What was excluded must be known before the name says sent.
-        (g.excluded, g.sent_at) = (excluded, Some(now));
+        (g.excluded, g.sent_at, g.sent_ms) = (excluded, Some(now), Some(self.clock.now_ms()));
         g.sealed = true;
         self.save_manifest()?;
         let Some(g) = self.row.get_mut(at) else { return Ok(()) };
@@ -271,7 +236,7 @@ impl Queue {
         Ok(())
     }
 
-    fn remove_from_row(&mut self, at: usize) -> Result<(), Error> {
+    pub(crate) fn remove_from_row(&mut self, at: usize) -> Result<(), Error> {
         self.copy_success_out_of(at)?;
         if at < self.row.len() {
             let g = self.row.remove(at);
@@ -294,72 +259,37 @@ impl Queue {
         files::replace(&path, &encoded).map_err(|e| Error::io("write", &path, e))
     }
 
-    /// Deletes a generation that no list holds any more. What fails is made good at the next
-    /// opening.
+    /// Deletes a generation that no list holds any more. What fails is tried again by each
+    /// maintenance, and at the next opening.
     pub(crate) fn delete_directory(&mut self, mut g: Generation) {
         g.close();
         let path = g.path(&self.dir);
         let doomed = self.dir.join(format!("{}{DOOMED}", g.name()));
-        let done = std::fs::rename(&path, &doomed).and_then(|()| std::fs::remove_dir_all(&doomed));
-        match done {
+        let renamed = std::fs::rename(&path, &doomed);
+        let left = if renamed.is_ok() { doomed } else { path };
+        match renamed.and_then(|()| std::fs::remove_dir_all(&left)) {
             Ok(()) => self.news.deleted = self.news.deleted.saturating_add(1),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot delete a generation");
+                tracing::warn!(path = %left.display(), %error, "cannot delete a generation");
+                self.leftovers.push(left);
             }
         }
     }
 
-    fn enforce_sent_bounds(&mut self, now: Stamp) -> Result<(), Error> {
-        loop {
-            let total = self
-                .row
-                .iter()
-                .filter(|g| g.role == Role::Sent)
-                .fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
-            let Some(at) = self.row.iter().position(|g| g.role == Role::Sent) else {
-                return Ok(());
-            };
-            let Some(oldest) = self.row.get(at) else { return Ok(()) };
-            let age = oldest.sent_at.map_or(self.options.retain_sent, |sent| sent.age_at(&now));
-            let due = age >= self.options.retain_sent || total > self.options.retain_sent_max_bytes;
-            if !due || self.is_pinned(oldest) {
-                return Ok(());
-            }
-            self.remove_from_row(at)?;
-        }
+    fn delete_leftovers(&mut self) {
+        self.leftovers.retain(|path| match std::fs::remove_dir_all(path) {
+            Ok(()) => false,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        });
     }
 
-    fn enforce_rejected_bound(&mut self) {
-        loop {
-            let total = self.rejects.iter().fold(0u64, |sum, g| sum.saturating_add(g.disk_bytes));
-            if total <= self.options.rejected_max_bytes {
-                return;
-            }
-            // One that is written to, or whose numbers the cursor has not passed, stays.
-            let at = self
-                .rejects
-                .iter()
-                .position(|g| !g.appendable && g.last <= self.cursor && !self.is_pinned(g));
-            let Some(at) = at.filter(|&at| at < self.rejects.len()) else { return };
-            let g = self.rejects.remove(at);
-            tracing::warn!(
-                records = g.records,
-                "the oldest rejected records go, their bound is reached"
-            );
-            self.delete_directory(g);
-            self.manifest_dirty = true;
-        }
+    pub(crate) fn end_old_pins(&mut self) {
+        let (now_ms, limit) = (self.clock.now_ms(), millis(self.options.pin_limit));
+        self.pins.retain(|pin| now_ms.saturating_sub(pin.since_ms) < limit);
     }
 
     pub(crate) fn is_pinned(&self, g: &Generation) -> bool {
         self.pins.iter().any(|pin| pin.from <= g.last && g.first <= pin.to)
-    }
-
-    fn pending_bytes(&self) -> u64 {
-        self.row
-            .iter()
-            .filter(|g| g.role == Role::Pending && g.last > self.cursor)
-            .fold(0, |sum, g| sum.saturating_add(g.live_bytes))
     }
 }
 

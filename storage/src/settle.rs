@@ -61,7 +61,7 @@ impl Queue {
     /// the disk, and then the record stays pending.
     pub fn reject(&mut self, seq: u64, reason: &str, now: Stamp) -> Result<(), Error> {
         self.check_given_out(seq)?;
-        self.now = now;
+        self.tell_time(now);
         if !self.is_pending(seq) {
             return Ok(());
         }
@@ -115,6 +115,8 @@ impl Queue {
             return Err(Error::engine("keep a rejected record in", &path, fault));
         }
         active.count(record.seq, record.payload.len(), record.stamp);
+        // Its own time is the rejection's; what it holds may be of any age.
+        active.note_time(self.clock.now_ms());
         Ok(())
     }
 
@@ -132,7 +134,7 @@ impl Queue {
         maybe_delivered: bool,
         now: Stamp,
     ) -> Result<(), Error> {
-        self.now = now;
+        self.tell_time(now);
         let (from, to) = (*range.start(), *range.end());
         if from > to {
             return Ok(());

@@ -5,7 +5,8 @@ use crate::manifest::Role;
 use crate::queue::Queue;
 use crate::types::{Counters, Position, Stats, Tally};
 
-const SMALL_FILES: [&str; 6] = ["LOCK", "FORMAT", "manifest", "mark", "cursor", "last-success"];
+const SMALL_FILES: [&str; 7] =
+    ["LOCK", "FORMAT", "manifest", "aside.manifest", "mark", "cursor", "last-success"];
 
 impl Queue {
     /// How far the queue has come; unlike [`stats`](Self::stats) it costs nothing.
@@ -46,6 +47,9 @@ impl Queue {
         for g in self.row.iter().chain(&self.rejects) {
             let bytes = if g.sealed { g.disk_bytes } else { files::disk_usage(&g.path(&self.dir)) };
             disk = disk.saturating_add(bytes);
+        }
+        for path in &self.leftovers {
+            disk = disk.saturating_add(files::disk_usage(path));
         }
         let pending = Tally { records: self.pending_records(), bytes: pending_bytes };
         Stats {

@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// What a queue takes beside its bounds, to be given back when the disk is full.
+pub const BALLAST_BYTES: u64 = 1024 * 1024;
+
 /// A moment, as the caller knows it; this crate has no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
@@ -21,7 +24,8 @@ pub struct Stamp {
 
 impl Stamp {
     /// How long ago `self` was at `now`: by the time since boot within one boot, else by the
-    /// wall clock; zero if that ran backwards.
+    /// wall clock; zero if that ran backwards. For show and for waits: what is deleted for its age
+    /// goes by the queue's own clock, see [`Options::queue_max_age`].
     pub fn age_at(&self, now: &Self) -> Duration {
         let same_boot = self.boot_id == now.boot_id && self.boot_id != [0; 16];
         let (then, now) =
@@ -143,8 +147,17 @@ pub struct Tally {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Payload bytes kept for sending; above it the oldest generations are given up.
+    ///
+    /// They take up to three times that on disk, which is a bound of its own; see
+    /// [`disk_bound`](Self::disk_bound).
     pub queue_max_bytes: u64,
-    /// How long confirmed records are kept; zero deletes them at once.
+    /// How long records are kept for sending; none for ever. Older ones are given up by whole
+    /// generations, so that at most an eighth more than asked is kept.
+    ///
+    /// Age is what the queue has proof of: the time since boot, added up over boots. A wall clock
+    /// that jumps changes nothing, and time switched off does not count.
+    pub queue_max_age: Option<Duration>,
+    /// How long confirmed records are kept, in the same sense; zero deletes them at once.
     pub retain_sent: Duration,
     /// Bytes on disk of confirmed records kept; above it the oldest generations go.
     pub retain_sent_max_bytes: u64,
@@ -156,7 +169,9 @@ pub struct Options {
     pub generation_max_records: u64,
     /// Payload bytes in one generation; an eighth of `queue_max_bytes` if that is less.
     pub generation_max_bytes: u64,
-    /// A generation takes no more records after this time.
+    /// A generation takes no more records after this time, or an eighth of `queue_max_age` if that
+    /// is less. Small generations cost space: one that holds 120 records of 300 bytes takes 6
+    /// bytes on disk for each of them, one of 1440 takes 2.8.
     pub generation_max_age: Duration,
     /// The engine's page cache for each open generation, in bytes.
     pub cache_bytes: u64,
@@ -171,13 +186,14 @@ impl Default for Options {
         const MIB: u64 = 1024 * 1024;
         Self {
             queue_max_bytes: 256 * MIB,
+            queue_max_age: None,
             retain_sent: Duration::from_secs(24 * 3600),
             retain_sent_max_bytes: 32 * MIB,
             rejected_max_bytes: 64 * MIB,
             quarantine_max_bytes: 256 * MIB,
             generation_max_records: 4096,
             generation_max_bytes: 2 * MIB,
-            generation_max_age: Duration::from_secs(3600),
+            generation_max_age: Duration::from_secs(12 * 3600),
             cache_bytes: 256 * 1024,
             mark_sync_interval: Duration::from_secs(30),
             pin_limit: Duration::from_secs(600),
@@ -280,6 +296,8 @@ pub struct Maintenance {
     pub deleted: usize,
     /// Numbers given up since the last round because the queue was full.
     pub evicted: Vec<RangeInclusive<u64>>,
+    /// Numbers given up since the last round because they were too old.
+    pub expired: Vec<RangeInclusive<u64>>,
     /// Generations quarantined since the last round.
     pub quarantined: Vec<PathBuf>,
     /// Whether the high-water mark was synced.

@@ -1,4 +1,5 @@
-//! Random operations against a toy model, with reopening as an ordinary one.
+//! Random operations against a toy model, with reopening, reboots and clocks that jump as ordinary
+//! ones.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may panic")]
 
 mod support;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use harborforge_storage::*;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use support::host::{Host, SECOND, YEAR};
 use support::*;
 
 #[derive(Debug, Clone)]
@@ -39,7 +41,11 @@ enum Op {
     /// Cleanly or as a kill would.
     Reopen {
         clean: bool,
+        /// Seconds switched off, and seconds up before the queue is opened again.
+        reboot: Option<(u64, u64)>,
     },
+    /// The wall clock is set by so many seconds.
+    Jump(i64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -57,16 +63,19 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Unpin),
         1 => Just(Op::PurgeSent),
         1 => Just(Op::PurgeRejected),
-        2 => any::<bool>().prop_map(|clean| Op::Reopen { clean }),
+        2 => (any::<bool>(), prop::option::of((0u64..100_000, 0u64..60)))
+            .prop_map(|(clean, reboot)| Op::Reopen { clean, reboot }),
+        1 => (-30i64..30).prop_map(|years| Op::Jump(years * (YEAR / SECOND) as i64)),
     ]
 }
 
-fn options_of(bound: Option<u64>, retain: u64) -> Options {
+fn options_of(bound: Option<u64>, retain: u64, max_age: Option<u64>) -> Options {
     Options {
         generation_max_records: 12,
         generation_max_age: Duration::from_secs(100),
         retain_sent: Duration::from_secs(retain),
         queue_max_bytes: bound.unwrap_or(u64::MAX),
+        queue_max_age: max_age.map(Duration::from_secs),
         ..Options::default()
     }
 }
@@ -84,33 +93,46 @@ enum State {
 /// What the queue must be: a list.
 #[derive(Default)]
 struct Model {
-    /// By number - 1: size and state.
-    records: Vec<(usize, State)>,
+    /// By number - 1.
+    records: Vec<Known>,
     success: Option<u64>,
+    /// Milliseconds the queue was open.
+    open: u64,
+}
+
+struct Known {
+    size: usize,
+    state: State,
+    /// When it was made: all time counts.
+    made: u64,
+    /// From when on the queue cannot but know its age: only time with the queue open counts.
+    since: u64,
 }
 
 impl Model {
     fn set(&self, state: State) -> Vec<u64> {
         let of_state =
-            |(at, record): (usize, &(usize, State))| (record.1 == state).then_some(at as u64 + 1);
+            |(at, record): (usize, &Known)| (record.state == state).then_some(at as u64 + 1);
         self.records.iter().enumerate().filter_map(of_state).collect()
     }
 
     fn cursor(&self) -> u64 {
-        let head = self.records.iter().position(|r| r.1 == State::Pending);
+        let head = self.records.iter().position(|r| r.state == State::Pending);
         head.unwrap_or(self.records.len()) as u64
     }
 
     fn bytes(&self, numbers: &[u64]) -> u64 {
-        numbers.iter().map(|&n| self.records[n as usize - 1].0 as u64).sum()
+        numbers.iter().map(|&n| self.records[n as usize - 1].size as u64).sum()
     }
 }
 
-fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
+fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64, max_age: Option<u64>) {
     let dir = tempfile::tempdir().unwrap();
-    let options = options_of(bound, retain);
-    let mut now = 0;
-    let mut queue = Some(open(dir.path(), &options));
+    let options = options_of(bound, retain, max_age);
+    let mut host = Host::new();
+    let mut queue = Some(Queue::open(dir.path(), options.clone(), host.stamp()).unwrap().0);
+    // Since the last opening.
+    let mut maintained = false;
     let mut model = Model::default();
     let mut pins = Vec::new();
     for op in ops {
@@ -126,11 +148,17 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
                     .collect();
                 let records: Vec<_> = payloads
                     .iter()
-                    .map(|payload| NewRecord { stamp: stamp(now), payload })
+                    .map(|payload| NewRecord { stamp: host.stamp(), payload })
                     .collect();
                 let range = q.append(&records).unwrap();
                 assert_eq!(range, last + 1..=last + sizes.len() as u64);
-                model.records.extend(payloads.iter().map(|p| (p.len(), State::Pending)));
+                let (made, since) = (host.passed, model.open);
+                model.records.extend(payloads.iter().map(|payload| Known {
+                    size: payload.len(),
+                    state: State::Pending,
+                    made,
+                    since,
+                }));
             }
             Op::Read { ahead, records, bytes } => {
                 let from = cursor + ahead;
@@ -139,7 +167,7 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
                 let mut sum = 0;
                 let mut expected = Vec::new();
                 for number in wanted {
-                    let size = model.records[number as usize - 1].0;
+                    let size = model.records[number as usize - 1].size;
                     if !expected.is_empty() && (expected.len() >= records || sum + size > bytes) {
                         break;
                     }
@@ -151,19 +179,19 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
                 }
                 assert_eq!(got.iter().map(|r| r.seq).collect::<Vec<_>>(), expected);
                 for record in got {
-                    let size = model.records[record.seq as usize - 1].0;
+                    let size = model.records[record.seq as usize - 1].size;
                     assert_eq!(record.payload, payload(record.seq, size));
                 }
             }
             Op::Acknowledge(ahead) => {
                 let up_to = cursor + ahead;
-                let result = q.acknowledge(up_to, confirm(now));
+                let result = q.acknowledge(up_to, confirm(0));
                 if up_to > last {
                     assert!(matches!(result, Err(Error::BeyondEnd { .. })));
                 } else {
                     result.unwrap();
                     for number in cursor + 1..=up_to {
-                        let state = &mut model.records[number as usize - 1].1;
+                        let state = &mut model.records[number as usize - 1].state;
                         if *state == State::Pending {
                             *state = State::Sent;
                             model.success = Some(number);
@@ -173,25 +201,25 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
             }
             Op::Reject(ahead) => {
                 let number = cursor + ahead;
-                let result = q.reject(number, "no", stamp(now));
+                let result = q.reject(number, "no", host.stamp());
                 if number > last {
                     assert!(matches!(result, Err(Error::BeyondEnd { .. })));
                 } else {
                     result.unwrap();
-                    if number > 0 && model.records[number as usize - 1].1 == State::Pending {
-                        model.records[number as usize - 1].1 = State::Rejected;
+                    if number > 0 && model.records[number as usize - 1].state == State::Pending {
+                        model.records[number as usize - 1].state = State::Rejected;
                     }
                 }
             }
             Op::GiveUp { ahead, count } => {
                 let (from, to) = (cursor + ahead, cursor + ahead + count);
-                let result = q.give_up(from..=to, GapReason::Expired, false, stamp(now));
+                let result = q.give_up(from..=to, GapReason::Expired, false, host.stamp());
                 if to > last {
                     assert!(matches!(result, Err(Error::BeyondEnd { .. })));
                 } else {
                     result.unwrap();
                     for number in from.max(1)..=to {
-                        let state = &mut model.records[number as usize - 1].1;
+                        let state = &mut model.records[number as usize - 1].state;
                         if *state == State::Pending {
                             *state = State::Gap;
                         }
@@ -204,17 +232,28 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
                 assert_eq!(q.unannounced_gaps(), []);
             }
             Op::Maintain { seconds } => {
-                now += seconds;
-                q.maintain(stamp(now)).unwrap();
+                host.pass(seconds * SECOND);
+                model.open += seconds * SECOND;
+                q.maintain(host.stamp()).unwrap();
+                maintained = true;
+                tell_given_up(q, &mut model, &host, max_age);
+                if let Some(max_age) = max_age {
+                    // An eighth more at most.
+                    let limit = max_age * SECOND * 9 / 8;
+                    let waits = |r: &&Known| r.state == State::Pending;
+                    for known in model.records.iter().filter(waits) {
+                        assert!(model.open - known.since <= limit, "kept too long");
+                    }
+                }
             }
-            Op::Pin { ahead } => pins.push(q.pin(cursor..=cursor + ahead, stamp(now))),
+            Op::Pin { ahead } => pins.push(q.pin(cursor..=cursor + ahead, host.stamp())),
             Op::Unpin => {
                 if let Some(pin) = pins.pop() {
                     q.unpin(pin);
                 }
             }
             Op::PurgeSent => {
-                let done = q.purge(Purge::Sent, stamp(now)).unwrap();
+                let done = q.purge(Purge::Sent, host.stamp()).unwrap();
                 let left = numbers(q, Set::Sent).len() as u64;
                 assert!(pins.is_empty() || left >= done.pinned);
                 if pins.is_empty() {
@@ -224,14 +263,15 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
             // A pin keeps whole generations, which the model does not know.
             Op::PurgeRejected if !pins.is_empty() => {}
             Op::PurgeRejected => {
-                let done = q.purge(Purge::Rejected, stamp(now)).unwrap();
+                let done = q.purge(Purge::Rejected, host.stamp()).unwrap();
                 let rejected = model.set(State::Rejected);
                 assert_eq!(done.gone.records, rejected.len() as u64);
                 for number in rejected {
-                    model.records[number as usize - 1].1 = State::Gone;
+                    model.records[number as usize - 1].state = State::Gone;
                 }
             }
-            Op::Reopen { clean } => {
+            Op::Jump(seconds) => host.jump(seconds * SECOND as i64),
+            Op::Reopen { clean, reboot } => {
                 let old = queue.take().unwrap();
                 if clean {
                     old.close().unwrap();
@@ -239,27 +279,46 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64) {
                     drop(old);
                 }
                 pins.clear();
-                let (new, report) = Queue::open(dir.path(), options.clone(), stamp(now)).unwrap();
+                if let Some((off, up)) = reboot {
+                    host.reboot(off * SECOND, up * SECOND);
+                    if !clean || !maintained {
+                        // What was known of the boot before went with it.
+                        let open = model.open;
+                        model.records.iter_mut().for_each(|known| known.since = open);
+                    }
+                }
+                maintained = false;
+                let (new, report) = Queue::open(dir.path(), options.clone(), host.stamp()).unwrap();
                 assert!(report.is_clean(), "{report:?}");
                 queue = Some(new);
             }
         }
-        check(queue.as_mut().unwrap(), &mut model, bound);
+        tell_given_up(queue.as_ref().unwrap(), &mut model, &host, max_age);
+        check(queue.as_mut().unwrap(), &model, bound);
     }
 }
 
-fn check(queue: &mut Queue, model: &mut Model, bound: Option<u64>) {
-    // What the bound took: only the oldest pending ones, as told.
+/// What the bounds took: only the oldest pending ones, as told, and for age only what is older.
+fn tell_given_up(queue: &Queue, model: &mut Model, host: &Host, max_age: Option<u64>) {
     let known = model.set(State::Gap);
     for gap in queue.gaps() {
         for number in gap.from..=gap.to {
             if !known.contains(&number) {
-                assert_eq!(gap.reason, GapReason::QueueFull);
                 assert_eq!(model.set(State::Pending).first(), Some(&number));
-                model.records[number as usize - 1].1 = State::Gap;
+                let record = &mut model.records[number as usize - 1];
+                record.state = State::Gap;
+                if gap.reason == GapReason::Expired {
+                    let age = host.passed - record.made;
+                    assert!(max_age.is_some_and(|max| age > max * SECOND), "{number}: {age} ms");
+                } else {
+                    assert_eq!(gap.reason, GapReason::QueueFull);
+                }
             }
         }
     }
+}
+
+fn check(queue: &mut Queue, model: &Model, bound: Option<u64>) {
     let gaps: Vec<u64> = queue.gaps().iter().flat_map(|gap| gap.from..=gap.to).collect();
     assert_eq!(gaps, model.set(State::Gap));
     let pending = model.set(State::Pending);
@@ -287,9 +346,14 @@ fn check(queue: &mut Queue, model: &mut Model, bound: Option<u64>) {
     assert_eq!(queue.last_success().map(|s| s.record.seq), model.success);
 }
 
+/// How many cases each test draws; `MODEL_CASES=2000` for a long run.
+fn cases() -> u32 {
+    std::env::var("MODEL_CASES").map_or(24, |text| text.parse().unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 24,
+        cases: cases(),
         max_shrink_iters: 300,
         // Beside this file, to be committed: a failure stays a test.
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
@@ -297,12 +361,14 @@ proptest! {
     })]
 
     #[test]
-    fn behaves_as_the_model(ops in prop::collection::vec(op(), 1..50), retain in prop_oneof![Just(0u64), Just(60)]) {
-        run(ops, None, retain);
+    fn behaves_as_the_model(ops in prop::collection::vec(op(), 1..50), retain in prop_oneof![Just(0u64), Just(60)],
+                            max_age in prop::option::of(20u64..200)) {
+        run(ops, None, retain, max_age);
     }
 
     #[test]
-    fn behaves_as_the_model_with_a_bound(ops in prop::collection::vec(op(), 1..50), bound in 1000u64..30_000) {
-        run(ops, Some(bound), 30);
+    fn behaves_as_the_model_with_a_bound(ops in prop::collection::vec(op(), 1..50), bound in 1000u64..30_000,
+                                         max_age in prop::option::of(20u64..200)) {
+        run(ops, Some(bound), 30, max_age);
     }
 }

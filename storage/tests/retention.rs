@@ -98,6 +98,27 @@ fn what_a_kill_leaves_half_done_is_cleared() {
     assert!(!inside.join("manifest.tmp").exists());
 }
 
+/// What cannot be deleted at once is tried again by each upkeep, and counted until it is gone.
+#[test]
+fn directories_that_could_not_be_deleted_go_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), &small());
+    append(&mut queue, 10, 900);
+    append(&mut queue, 1, 900);
+    let path = generations(dir.path(), "pending").remove(0);
+    let in_the_way = path.with_extension("pending.deleted");
+    fs::create_dir_all(in_the_way.join("something")).unwrap();
+    queue.acknowledge(10, confirm(1)).unwrap();
+    let before = queue.stats().disk_bytes;
+    queue.maintain(stamp(1)).unwrap();
+    assert!(path.exists());
+    assert!(queue.stats().disk_bytes > before / 2);
+    assert_eq!(numbers(&mut queue, Set::Pending), [11]);
+    queue.maintain(stamp(2)).unwrap();
+    assert!(!path.exists());
+    assert!(queue.stats().disk_bytes < before);
+}
+
 #[test]
 fn foreign_files_beside_the_queue_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();

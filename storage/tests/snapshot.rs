@@ -177,7 +177,8 @@ fn what_came_and_went_is_told_in_order_and_can_be_read() {
     queue.reject(3, "no", stamp(1)).unwrap();
     queue.acknowledge(12, confirm(2)).unwrap();
     queue.give_up(13..=14, GapReason::Expired, false, stamp(3)).unwrap();
-    let change = |from, to, became, at: u64| Change { from, to, became, wall_ms: stamp(at).wall_ms };
+    let change =
+        |from, to, became, at: u64| Change { from, to, became, wall_ms: stamp(at).wall_ms };
     let news = queue.changes(&mut watch, 99);
     assert!(!news.missed);
     assert_eq!(

@@ -66,3 +66,33 @@ async fn tells_its_gaps(transport: &'static str) {
 fn what_was_given_up_is_told() {
     run(async { join!(tells_its_gaps("auto"), tells_its_gaps("http")) });
 }
+
+/// While the Monitor is away samples grow too old; the next one delivered tells.
+async fn tells_what_expired() {
+    let monitor = monitor(real_time()).await;
+    monitor.pause().await;
+    let mut site = Site::real_time(&monitor);
+    site.set("queue_max_age", "2s");
+    let mut daemon = site.start();
+    daemon.says("queue_max_age reached, the oldest samples were given up").await;
+    monitor.resume().await.unwrap();
+    daemon.is_confirmed("websocket").await;
+    daemon.is_confirmed("websocket").await;
+    daemon.stop().await;
+
+    let accepted = monitor.accepted();
+    let gaps: Vec<_> =
+        accepted.iter().filter_map(|one| one.telemetry["gaps"].as_array()).flatten().collect();
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap["reason"] == "expired"), "{gaps:?}");
+    let told = gaps.iter().map(|gap| gap["from"].as_u64().unwrap()..=gap["to"].as_u64().unwrap());
+    let mut all: BTreeSet<u64> = told.flatten().collect();
+    assert!(all.contains(&1));
+    all.extend(accepted.iter().map(|one| one.seq));
+    assert_eq!(all, (1..=*all.last().unwrap()).collect(), "delivered and told are everything");
+    assert_eq!(site.look(|queue| queue.unannounced_gaps()), []);
+}
+
+#[test]
+fn what_grew_too_old_is_told() {
+    run(tells_what_expired());
+}

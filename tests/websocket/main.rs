@@ -16,6 +16,7 @@ mod hint;
 mod nginx;
 mod refused;
 mod resume;
+mod slow;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

@@ -144,7 +144,45 @@ fn a_data_directory_is_judged_without_being_changed() {
 }
 
 #[test]
-fn space_is_compared_with_the_sum_of_the_bounds() {
+fn the_sum_of_the_bounds_is_compared_with_the_free_space() {
+    const MIB: u64 = 1 << 20;
+    let options = Options::default();
+    let most = options.disk_bound();
+    let say = |used, free| disk_line(&options, used, free).to_string();
+    let shown = most.div_ceil(MIB);
+    assert_eq!(
+        say(3 * MIB, most),
+        format!(
+            "ok   disk: the data directory may take up to {shown} MiB, takes 3 MiB, free are \
+             {shown} MiB"
+        )
+    );
+    // What is taken already is part of the sum.
+    assert!(say(most / 2, most - most / 2).starts_with("ok   disk: "));
+    let line = say(0, 600 * MIB);
+    let (figures, set) = line.split_once("; make room, or set queue_max_bytes = \"").unwrap();
+    assert!(figures.ends_with("takes 0 MiB, free are 600 MiB"), "{figures}");
+    // What it says to set is the most that fits.
+    let set: u64 = set.strip_suffix("MiB\"").unwrap().parse().unwrap();
+    let with = |queue_max_bytes| Options { queue_max_bytes, ..options.clone() }.disk_bound();
+    assert!(with(set * MIB) <= 600 * MIB && with((set + 1) * MIB) > 600 * MIB, "{line}");
+    assert!(say(0, 300 * MIB).ends_with(
+        "free are 300 MiB; make room, or lower queue_max_bytes, quarantine_max_bytes, \
+         rejected_max_bytes and retain_sent_max_bytes"
+    ));
+}
+
+#[test]
+fn the_documentation_shows_real_lines() {
+    let doc = include_str!("../../../docs/OPERATIONS.md");
+    for free in [20_480, 600] {
+        let line = disk_line(&Options::default(), 3 << 20, free << 20).to_string();
+        assert!(doc.contains(&format!("\n{line}\n")), "{line}");
+    }
+}
+
+#[test]
+fn the_disk_of_the_data_directory_is_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let small = [
@@ -154,11 +192,10 @@ fn space_is_compared_with_the_sum_of_the_bounds() {
         ("rejected_max_bytes", "0"),
         ("quarantine_max_bytes", "0"),
     ];
-    let line = lines(space, &small, 0).remove(0);
-    assert!(line.starts_with("ok   space: the queue may take up to 2 MiB, has 0 MiB, free are "));
-    let line = lines(space, &[("data_dir", path), ("queue_max_bytes", "8000000TiB")], 0).remove(0);
-    assert!(line.starts_with("warn space: "), "{line}");
-    assert!(line.ends_with("make room or lower queue_max_bytes"), "{line}");
+    let line = lines(disk, &small, 0).remove(0);
+    assert!(line.starts_with("ok   disk: the data directory may take up to "), "{line}");
+    let line = lines(disk, &[("data_dir", path), ("queue_max_bytes", "8000000TiB")], 0).remove(0);
+    assert!(line.starts_with("warn disk: "), "{line}");
     fs::write(directory.path().join("file"), vec![1; 100_000]).unwrap();
     assert!(disk_use(directory.path(), 1) >= 100_000);
 }

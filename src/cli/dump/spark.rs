@@ -81,7 +81,7 @@ impl Spark {
         let bar = |count: &u64| match count {
             0 => ' ',
             count => {
-                let height = (count - 1).saturating_mul(BARS.len() as u64) / highest;
+                let height = count.saturating_mul(BARS.len() as u64).div_ceil(highest) - 1;
                 let height = usize::try_from(height).unwrap_or(0);
                 BARS.get(height).copied().unwrap_or('█')
             }

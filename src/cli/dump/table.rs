@@ -277,7 +277,7 @@ mod tests {
             ["       seq  state     sampled at", "         7  pending   03-11 21:00:00"]
         );
         let rejected = entry(Set::Rejected, Some("HTTP 422: out of range"));
-        assert_eq!(shown(Some(40), true, &rejected)[1], "         7  rejected  HTTP 422: out of…");
+        assert_eq!(shown(Some(40), true, &rejected)[1], "         7  rejected  HTTP 422: out of …");
         assert_eq!(
             shown(Some(80), true, &rejected)[1..],
             [

@@ -279,7 +279,7 @@ impl Heartbeat {
         if sent.iter().any(|seq| stored(&seq)) {
             // A Monitor that takes some of a batch means what it says about the others.
             for Rejection { seq, error } in rejected {
-                out.push(Command::Reject { seq, reason: error });
+                shared.reject(seq, error, out);
             }
             shared.confirmed(acked, Transport::Http, out);
             self.accepted(shared, out);
@@ -291,9 +291,7 @@ impl Heartbeat {
         }
         for Rejection { seq, error } in rejected {
             match shared.refusals.rejected() {
-                Verdict::Again | Verdict::Move => {
-                    out.push(Command::Reject { seq, reason: error });
-                }
+                Verdict::Again | Verdict::Move => shared.reject(seq, error, out),
                 Verdict::Probe => return self.start_probing(now, error, seed, out),
             }
         }
@@ -320,8 +318,8 @@ impl Heartbeat {
                 // wait.
                 self.backoff.reset();
                 self.not_before = now.mono + self.backoff.failed(seed);
+                shared.reject(seq, reason, out);
                 shared.moved(seq);
-                out.push(Command::Reject { seq, reason });
             }
         }
     }

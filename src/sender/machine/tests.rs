@@ -389,6 +389,7 @@ fn shutdown_at_rest_is_finished_at_once() {
     assert_eq!(b.tell(Event::Shutdown), [Command::Finished]);
 }
 
+mod given_up;
 mod websocket;
 
 mod against_a_monitor_at_its_worst {

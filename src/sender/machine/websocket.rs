@@ -466,7 +466,7 @@ impl Websocket {
         self.lost_with = None;
         shared.forced = None;
         self.down_since = None;
-        let overtook = up.probe.take().is_some_and(|probe| probe != shared.queue.head);
+        let overtook = up.probe.take().is_some_and(|probe| probe > shared.queue.head);
         // A Monitor that takes what stands behind a sample means what it says about that one.
         for (seq, reason) in up.held.before(confirmed.up_to) {
             out.push(Command::Reject { seq, reason });
@@ -510,10 +510,10 @@ impl Websocket {
     ) {
         match verdict {
             Verdict::Move => {
+                shared.reject(seq, reason, out);
                 if seq == shared.queue.head {
                     shared.moved(seq);
                 }
-                out.push(Command::Reject { seq, reason });
             }
             // The next try is spaced by the backoff, and so over a new link.
             Verdict::Again => {
@@ -554,7 +554,8 @@ impl Websocket {
     ) {
         let State::Up(up) = std::mem::replace(&mut self.state, State::Down) else { return };
         out.push(Command::CloseLink { link: up.link });
-        if let Some(oldest) = oldest {
+        // One the queue has given up goes no other way either.
+        if let Some(oldest) = oldest.filter(|seq| *seq >= shared.queue.head) {
             let times = match self.lost_with {
                 Some((seq, times)) if seq == oldest => times + 1,
                 Some(_) | None => 1,

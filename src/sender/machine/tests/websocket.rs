@@ -18,25 +18,25 @@ impl Bench {
         })
     }
 
-    fn fetching(&self) -> Option<Attempt> {
+    pub(super) fn fetching(&self) -> Option<Attempt> {
         self.find(|c| if let Command::FetchKey { attempt } = c { Some(*attempt) } else { None })
     }
 
-    fn sends(&self) -> Option<(u64, usize)> {
+    pub(super) fn sends(&self) -> Option<(u64, usize)> {
         self.find(|c| {
             if let Command::Send { from, records, .. } = c { Some((*from, *records)) } else { None }
         })
     }
 
-    fn pings(&self) -> Option<[u8; 8]> {
+    pub(super) fn pings(&self) -> Option<[u8; 8]> {
         self.find(|c| if let Command::Ping { payload, .. } = c { Some(*payload) } else { None })
     }
 
-    fn posts(&self) -> bool {
+    pub(super) fn posts(&self) -> bool {
         self.find(|c| matches!(c, Command::Post { .. }).then_some(())).is_some()
     }
 
-    fn closes(&self) -> bool {
+    pub(super) fn closes(&self) -> bool {
         self.find(|c| matches!(c, Command::CloseLink { .. }).then_some(())).is_some()
     }
 
@@ -57,19 +57,19 @@ impl Bench {
         self.tell(Event::Handshake { link, result });
     }
 
-    fn link(&mut self, link: Attempt, event: LinkEvent) {
+    pub(super) fn link(&mut self, link: Attempt, event: LinkEvent) {
         self.tell(Event::Link { link, event });
     }
 
     /// A link that is up.
-    fn linked(&mut self, capabilities: Capabilities) -> Attempt {
+    pub(super) fn linked(&mut self, capabilities: Capabilities) -> Attempt {
         let (link, _) = self.knock(capabilities);
         self.shaken(link, Handshake::Accepted { token: false });
         link
     }
 
     /// What was asked for is written.
-    fn written(&mut self, link: Attempt, first: u64, last: u64) {
+    pub(super) fn written(&mut self, link: Attempt, first: u64, last: u64) {
         self.link(link, LinkEvent::Sending((first..=last).map(|seq| (seq, 500)).collect()));
         self.link(link, LinkEvent::Written { nothing: false });
     }
