@@ -10,11 +10,13 @@
 mod books;
 mod daemon;
 mod site;
+mod terminal;
 mod tunnel;
 
 pub use books::Books;
 pub use daemon::{Daemon, Line};
 pub use site::{Site, outcome, program, spawn};
+pub use terminal::{on_terminal, on_terminal_with};
 pub use tunnel::Tunnel;
 
 use std::time::Duration;
