@@ -17,6 +17,9 @@ pub mod config;
 pub mod control;
 pub mod crypto;
 pub mod daemon;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod jitter;
 pub mod logging;

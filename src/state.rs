@@ -141,7 +141,7 @@ fn read(path: &Path) -> io::Result<State> {
     let parsed = if size > MOST {
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are no state file")))
     } else {
-        serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+        parse(&fs::read(path)?)
     };
     parsed.inspect_err(|_| {
         // Best effort: a file that cannot be moved is overwritten by the next change.
@@ -149,13 +149,21 @@ fn read(path: &Path) -> io::Result<State> {
     })
 }
 
+pub(crate) fn parse(text: &[u8]) -> io::Result<State> {
+    serde_json::from_slice(text).map_err(io::Error::from)
+}
+
+pub(crate) fn encode(state: &State) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(state)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
 fn write(path: &Path, state: &State) -> io::Result<()> {
     let temporary = path.with_extension("json.new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let mut text = serde_json::to_vec_pretty(state)?;
-    text.push(b'\n');
-    file.write_all(&text)?;
+    file.write_all(&encode(state)?)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     match path.parent() {

@@ -8,7 +8,9 @@
 //!   sample into the ring and returns. Appends overtake jobs.
 //! - A sample leaves the ring only when the queue has it durably. While the disk refuses, the ring
 //!   keeps the newest [`RING`] samples; what it has to drop is counted and said.
-//! - A disk that refuses is asked again after a while, for ever, without a restart; only what the
+//! - A disk that refuses is asked again after a while, for ever, without a restart (`outage.rs`);
+//!   at a stop it is asked once more, a full one with the ballast given up, and what could not be
+//!   saved is counted in the last word. Only what the
 //!   interface names (held by another process, a newer format, the engine's own threads dead) ends
 //!   the thread, with the error in [`Stopped`].
 
@@ -19,11 +21,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use harborforge_storage::{Error, NewRecord, OpenReport, Options, Position, Queue, Stamp};
+use harborforge_storage::{
+    BALLAST_BYTES, Error, NewRecord, OpenReport, Options, Position, Queue, Stamp,
+};
 
 use self::given_up::GivenUp;
 use crate::collector::clock;
 use crate::runtime::channel;
+
+mod outage;
+
+use outage::{Held, Outage};
 
 /// Samples the ring keeps while the disk refuses: at one a second more than an hour's.
 pub const RING: usize = 4096;
@@ -33,9 +41,6 @@ const APPEND_AT_ONCE: usize = 256;
 
 /// The queue's own upkeep is called for at least this often.
 const UPKEEP: Duration = Duration::from_secs(30);
-
-/// Waits between two tries of a disk that refuses: doubling between these.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +96,29 @@ struct Orders {
     view: View,
 }
 
+impl Orders {
+    /// Drops the oldest samples beyond what the ring keeps.
+    fn keep_newest(&mut self) {
+        while self.ring.len() > RING {
+            self.ring.pop_front();
+            self.view.dropped += 1;
+            let dropped = self.view.dropped;
+            if dropped.is_power_of_two() {
+                tracing::error!(
+                    dropped,
+                    kept = RING,
+                    "the disk takes nothing and memory is full, oldest samples are lost"
+                );
+            }
+        }
+    }
+
+    fn held(&self) -> Held {
+        let bytes = self.ring.iter().map(|waiting| waiting.payload.len() as u64).sum();
+        Held { samples: self.ring.len(), bytes, dropped: self.view.dropped }
+    }
+}
+
 struct Shared {
     orders: Mutex<Orders>,
     wake: Condvar,
@@ -138,17 +166,14 @@ pub fn start(
     clock: clock::Clock,
 ) -> Result<(Store, StoreThread), StartError> {
     let first = match Queue::open(&dir, options.clone(), stamp(clock.stamp())) {
-        Ok(opened) => Some(opened),
-        Err(error) if error.is_retryable() => {
-            tracing::error!(error = %chain(&error), "queue cannot be opened, samples are kept in memory meanwhile");
-            None
-        }
-        Err(error) => return Err(StartError::Queue(error)),
+        Err(error) if !error.is_retryable() => return Err(StartError::Queue(error)),
+        // What can be tried again is said and tried again by the thread.
+        first => first,
     };
     let (changed_sender, changed) = channel::bounded(1);
     let (ended_sender, ended) = channel::bounded(1);
     // Shown before the thread has said anything: whoever looks next sees what waits.
-    let queue = first.as_ref().map(|(queue, _)| queue.position());
+    let queue = first.as_ref().ok().map(|(queue, _)| queue.position());
     let view = View { queue, ..View::default() };
     let shared = Arc::new(Shared {
         orders: Mutex::new(Orders { view, ..Orders::default() }),
@@ -161,7 +186,8 @@ pub fn start(
         options,
         clock,
         queue: None,
-        retry: None,
+        outage: None,
+        ballast: true,
         upkeep_failing: false,
         evicted: GivenUp::new("queue_max_bytes"),
         upkeep_due: Instant::now() + UPKEEP,
@@ -198,19 +224,8 @@ impl Store {
     /// Hands a sample over; it becomes durable soon. Never blocks for the disk.
     pub fn submit(&self, stamp: clock::Stamp, payload: Vec<u8>) {
         let mut orders = self.shared.orders();
-        if orders.ring.len() >= RING {
-            orders.ring.pop_front();
-            orders.view.dropped += 1;
-            let dropped = orders.view.dropped;
-            if dropped.is_power_of_two() {
-                tracing::error!(
-                    dropped,
-                    kept = RING,
-                    "the disk takes nothing and memory is full, oldest samples are lost"
-                );
-            }
-        }
         orders.ring.push_back(Waiting { stamp: self::stamp(stamp), payload });
+        orders.keep_newest();
         orders.view.in_memory = orders.ring.len();
         self.shared.wake.notify_one();
     }
@@ -277,8 +292,10 @@ struct Worker {
     queue: Option<Queue>,
     upkeep_failing: bool,
     evicted: GivenUp,
-    /// When the disk is asked again, and how long the wait before was.
-    retry: Option<(Instant, Duration)>,
+    /// The disk refuses, since when and until when it is left alone.
+    outage: Option<Outage>,
+    /// The ballast was there when last looked; a change is said once.
+    ballast: bool,
     upkeep_due: Instant,
     expired: GivenUp,
 }
@@ -292,10 +309,10 @@ enum Task {
 }
 
 impl Worker {
-    fn run(mut self, first: Option<(Queue, OpenReport)>) -> Stopped {
+    fn run(mut self, first: Result<(Queue, OpenReport), Error>) -> Stopped {
         match first {
-            Some((queue, report)) => self.opened(queue, &report),
-            None => self.refused(),
+            Ok((queue, report)) => self.opened(queue, &report),
+            Err(error) => self.refused(&error),
         }
         loop {
             let done = match self.next() {
@@ -310,14 +327,7 @@ impl Worker {
             };
             match done {
                 Ok(()) => {}
-                Err(error) if error.is_retryable() => {
-                    self.refused();
-                    let wait = self.retry.map_or(Duration::ZERO, |(_, wait)| wait);
-                    // The first refusal and then each doubling, until the longest wait is reached.
-                    if wait < RETRY.1 {
-                        tracing::error!(error = %chain(&error), retry_in = ?wait, "the queue's disk refuses, samples are kept in memory meanwhile");
-                    }
-                }
+                Err(error) if error.is_retryable() => self.refused(&error),
                 Err(error) => {
                     let samples = self.shared.orders().ring.len();
                     if samples > 0 {
@@ -326,6 +336,7 @@ impl Worker {
                     return Stopped::Fatal(error);
                 }
             }
+            self.tell_ballast();
             self.publish();
         }
     }
@@ -336,7 +347,8 @@ impl Worker {
         let mut orders = self.shared.orders();
         loop {
             let now = Instant::now();
-            let refusing = self.retry.is_some_and(|(at, _)| now < at);
+            let again_at = self.outage.map(|outage| outage.again_at());
+            let refusing = again_at.is_some_and(|at| now < at);
             if !refusing {
                 if self.queue.is_none() && !orders.stop {
                     return Task::Reopen;
@@ -355,7 +367,7 @@ impl Worker {
             if now >= self.upkeep_due {
                 return Task::Upkeep;
             }
-            let due = self.retry.map_or(self.upkeep_due, |(at, _)| {
+            let due = again_at.map_or(self.upkeep_due, |at| {
                 if refusing { at.min(self.upkeep_due) } else { self.upkeep_due }
             });
             orders = self
@@ -374,8 +386,9 @@ impl Worker {
         match queue.append(&records) {
             Ok(numbers) => {
                 tracing::debug!(from = numbers.start(), to = numbers.end(), "appended");
-                if self.retry.take().is_some() {
-                    tracing::info!("the queue's disk takes samples again");
+                if let Some(outage) = self.outage.take() {
+                    let held = self.shared.orders().held();
+                    outage.over(Instant::now(), samples.len() + held.samples, held.dropped);
                 }
                 self.upkeep()
             }
@@ -384,6 +397,7 @@ impl Worker {
                 for sample in samples.into_iter().rev() {
                     orders.ring.push_front(sample);
                 }
+                orders.keep_newest();
                 drop(orders);
                 Err(error)
             }
@@ -397,7 +411,8 @@ impl Worker {
             Ok(done) => done,
             // Upkeep that has to wait is no reason to hold samples back.
             Err(error) if error.is_retryable() => {
-                if !std::mem::replace(&mut self.upkeep_failing, true) {
+                // While the disk refuses samples as well, that says it all.
+                if !std::mem::replace(&mut self.upkeep_failing, true) && self.outage.is_none() {
                     tracing::error!(error = %chain(&error), "the queue's upkeep fails, it is tried again");
                 }
                 return Ok(());
@@ -439,14 +454,47 @@ impl Worker {
         {
             tracing::info!(path = %path.display(), "left by a crash, mended");
         }
+        // One that has not been made yet is none that was given up.
+        self.ballast = queue.has_ballast() || queue.ballast_given_up() > 0;
         self.queue = Some(queue);
-        self.retry = None;
+        let now = Instant::now();
+        let held = self.shared.orders().held();
+        match &mut self.outage {
+            // What waits is appended next, and that ends it or not.
+            Some(outage) if held.samples > 0 => outage.ask_now(now),
+            outage => {
+                if let Some(outage) = outage.take() {
+                    outage.over(now, 0, held.dropped);
+                }
+            }
+        }
+        self.tell_ballast();
         self.publish();
     }
 
-    fn refused(&mut self) {
-        let wait = self.retry.map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
-        self.retry = Some((Instant::now() + wait, wait));
+    fn refused(&mut self, error: &Error) {
+        let held = self.shared.orders().held();
+        self.outage = Some(Outage::refused(self.outage, Instant::now(), error, &self.dir, held));
+    }
+
+    /// Says once that the ballast was given up, and once that it is there again.
+    fn tell_ballast(&mut self) {
+        let Some(queue) = self.queue.as_ref() else { return };
+        let there = queue.has_ballast();
+        let given_up = queue.ballast_given_up();
+        if std::mem::replace(&mut self.ballast, there) == there {
+            return;
+        }
+        let path = self.dir.display();
+        if there && given_up > 0 {
+            tracing::info!(%path, bytes = BALLAST_BYTES, "the ballast for a full disk is there again");
+        } else if !there {
+            tracing::warn!(
+                %path,
+                bytes = BALLAST_BYTES,
+                "the disk is full, the ballast was given up so that what waits can be delivered"
+            );
+        }
     }
 
     /// Shows how far things are, and wakes the listener when that has changed.
@@ -463,21 +511,58 @@ impl Worker {
 
     /// One last try for what is in the ring, and a clean end.
     fn close(mut self) -> Stopped {
-        let rest: Vec<_> = self.shared.orders().ring.drain(..).collect();
+        let mut rest = std::mem::take(&mut self.shared.orders().ring);
         let count = rest.len();
-        let saved = if rest.is_empty() {
-            Ok(())
-        } else {
-            let open = if self.queue.is_none() { self.reopen() } else { Ok(()) };
-            open.and_then(|()| self.append(rest))
-        };
+        let outage = self.outage.take();
+        let saved = self.save(&mut rest);
+        self.tell_ballast();
+        if let (Ok(()), Some(outage)) = (&saved, outage) {
+            let dropped = self.shared.orders().view.dropped;
+            outage.over(Instant::now(), count, dropped);
+        }
         if let Err(error) = &saved {
-            tracing::error!(samples = count, error = %chain(error), "samples in memory could not be saved");
+            tracing::error!(
+                samples = rest.len(),
+                saved = count - rest.len(),
+                path = %self.dir.display(),
+                error = %chain(error),
+                "samples in memory could not be saved"
+            );
         }
         match (saved, self.queue.take().map_or(Ok(()), Queue::close)) {
             (Ok(()), Ok(())) => Stopped::Cleanly,
             (Err(error), _) | (_, Err(error)) => Stopped::Unclean(error),
         }
+    }
+}
+
+impl Worker {
+    /// Appends what was in memory, oldest first, and takes off what is safe. There is no time to
+    /// wait any more, so a full disk gets the ballast, and then as many samples as fit.
+    fn save(&mut self, rest: &mut VecDeque<Waiting>) -> Result<(), Error> {
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if self.queue.is_none() {
+            self.reopen()?;
+        }
+        let Some(queue) = self.queue.as_mut() else { return Ok(()) };
+        let mut at_once = APPEND_AT_ONCE;
+        while !rest.is_empty() {
+            let count = rest.len().min(at_once);
+            let records: Vec<_> = rest
+                .iter()
+                .take(count)
+                .map(|s| NewRecord { stamp: s.stamp, payload: &s.payload })
+                .collect();
+            match queue.append(&records) {
+                Ok(_) => drop(rest.drain(..count)),
+                Err(error) if error.is_full() && queue.give_up_ballast() => {}
+                Err(error) if error.is_full() && count > 1 => at_once = count / 4 + 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

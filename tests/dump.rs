@@ -3,6 +3,9 @@
 // A test may say in one word what must hold; clippy only knows that inside `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +13,8 @@ use std::process::{Command, Output, Stdio};
 
 use harborforge_storage::{Confirmation, NewRecord, Options, Queue, Stamp};
 use serde_json::Value;
+
+use alone::{alone, output, spawn};
 
 /// 2026-03-11T21:00:00Z
 const START: u64 = 1_773_262_800_000;
@@ -28,6 +33,7 @@ fn payload(seq: u64) -> Vec<u8> {
 
 /// A queue of 600 samples: 1 to 100 sent, 101 and 103 rejected, the rest pending.
 fn filled(dir: &Path) {
+    let _alone = alone();
     let (mut queue, _) = Queue::open(dir, Options::default(), stamp(0)).unwrap();
     for seq in 1..=600 {
         let payload = payload(seq);
@@ -64,14 +70,17 @@ impl Bench {
             .env("HARBORFORGE_IDENTIFIER", "vps.t1")
             .env("HARBORFORGE_CONFIG", self.dir.path().join("none.toml"))
             .arg("dump")
-            .args(args);
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // A configuration that is named has to be there.
         fs::write(self.dir.path().join("none.toml"), "").unwrap();
         command
     }
 
     fn dump(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        output(&mut self.command(args))
     }
 
     fn lines(&self, args: &[&str]) -> Vec<Value> {
@@ -180,9 +189,11 @@ fn nothing_is_changed_and_nothing_left_behind() {
 #[test]
 fn a_queue_that_is_in_use_names_its_holder() {
     let bench = Bench::new();
+    let guard = alone();
     let (queue, _) = Queue::open(&bench.data_dir(), Options::default(), stamp(700)).unwrap();
-    let output = bench.dump(&[]);
+    let output = bench.command(&[]).spawn().unwrap().wait_with_output().unwrap();
     queue.close().unwrap();
+    drop(guard);
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
@@ -192,11 +203,7 @@ fn a_queue_that_is_in_use_names_its_holder() {
 #[test]
 fn no_queue_is_no_empty_queue() {
     let bench = Bench::new();
-    let output = bench
-        .command(&[])
-        .env("HARBORFORGE_DATA_DIR", "/nonexistent/harborforge")
-        .output()
-        .unwrap();
+    let output = output(bench.command(&[]).env("HARBORFORGE_DATA_DIR", "/nonexistent/harborforge"));
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("/nonexistent/harborforge"), "{said}");
@@ -205,12 +212,7 @@ fn no_queue_is_no_empty_queue() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let bench = Bench::new();
-    let mut child = bench
-        .command(&["--state", "all"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(&mut bench.command(&["--state", "all"]));
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");

@@ -37,6 +37,8 @@ pub enum Command {
     Purge(PurgeArgs),
     /// Show how delivery is doing: the link, the queue, the last success
     Status(StatusArgs),
+    /// Read the whole queue and say whether it is sound; changes nothing
+    Verify(VerifyArgs),
     /// Check configuration, permissions and surroundings: a line each, with what to do
     Check(CheckArgs),
     /// Show the whole thing at work on an embedded Monitor, without any configuration
@@ -116,6 +118,23 @@ pub struct PurgeArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// How to show what was found [default: table on a terminal, jsonl in a pipe]
+    #[arg(long, value_enum)]
+    pub format: Option<VerifyFormat>,
+}
+
+/// How `verify` shows what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyFormat {
+    /// Columns and a verdict for people.
+    Table,
+    /// One JSON object a line: each generation, then the whole.
+    Jsonl,
 }
 
 /// Which samples `dump` shows.

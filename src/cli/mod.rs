@@ -15,6 +15,7 @@ pub mod run;
 pub mod sample;
 pub mod status;
 mod terminal;
+pub mod verify;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -22,8 +23,11 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{self, Config, ConfigErrors, Flags, Loaded, Need, Sources};
 use crate::control::client::{Client, ClientError};
@@ -149,11 +153,14 @@ impl CliError {
     fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
             [only] => format!("configuration: {only}"),
-            several => several
-                .iter()
-                .fold(format!("configuration, {} faults:", several.len()), |all, e| {
-                    format!("{all}\n  {e}")
-                }),
+            several => {
+                let mut message = format!("configuration, {} faults:", several.len());
+                for error in several {
+                    message.push_str("\n  ");
+                    message.push_str(&error.to_string());
+                }
+                message
+            }
         };
         Self::new(Exit::Config, message)
     }
@@ -258,7 +265,20 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(args, context),
         Command::Dump(args) => dump::run(args, context),
         Command::Purge(args) => purge::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
     }
+}
+
+/// A flag that SIGINT and SIGTERM raise instead of ending the process, for a command that has
+/// something to clean up.
+fn interruption() -> Result<Arc<AtomicBool>, CliError> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
+            CliError::new(Exit::Failed, format!("cannot listen for signals: {error}"))
+        })?;
+    }
+    Ok(interrupted)
 }
 
 /// When one of the database engine's own threads panics, whoever waits for it would wait for ever:

@@ -1,5 +1,6 @@
 //! The TOML file: found, read, and turned into settings with the line of each.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -81,23 +82,23 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 /// with a syntax error are left out: what the parser made of them means nothing.
 pub(super) fn parse(path: &Path, text: &str) -> (Vec<Setting>, Vec<ConfigError>) {
     let (table, faults) = DeTable::parse_recoverable(text);
+    let lines = Lines::of(text);
     let mut errors = Vec::new();
-    let mut broken = Vec::new();
+    let mut broken = BTreeSet::new();
     for fault in &faults {
         let span = fault.span().unwrap_or(text.len()..text.len());
-        let line = line_of(text, span.start);
+        let line = lines.number(span.start);
         // One mistake can make the parser stumble several times on its line.
-        if !broken.contains(&line) {
-            broken.push(line);
+        if broken.insert(line) {
             let message = fault.message().to_owned();
-            let found = found_at(text, span);
+            let found = found_at(text, &lines, span);
             let problem = Problem::Syntax { message, found };
             errors.push(ConfigError { origin: at(path, line), key: None, problem });
         }
     }
     let mut settings = Vec::new();
     for (name, value) in table.get_ref() {
-        let line = line_of(text, name.span().start);
+        let line = lines.number(name.span().start);
         if broken.contains(&line) {
             continue;
         }
@@ -120,9 +121,24 @@ fn at(path: &Path, line: usize) -> Origin {
     Origin::File { path: path.to_owned(), line }
 }
 
-/// The line of a byte offset, counted from 1.
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+/// Where the lines of a text begin, so that a file of nothing but faults is not read once for each.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line of a byte offset, counted from 1.
+    fn number(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    /// Where the line of a byte offset begins.
+    fn start(&self, offset: usize) -> usize {
+        self.0.get(self.number(offset).wrapping_sub(1)).copied().unwrap_or(0)
+    }
 }
 
 fn shown_name(name: &str) -> String {
@@ -163,19 +179,17 @@ fn raw(value: &DeValue<'_>) -> Raw {
 
 /// What stands at a syntax error, as far as it cannot be part of a secret: only on a line that
 /// sets a known key that is none.
-fn found_at(text: &str, span: Range<usize>) -> String {
+fn found_at(text: &str, lines: &Lines, span: Range<usize>) -> String {
     let Some(rest) = text.get(span.start..).filter(|rest| !rest.is_empty()) else {
         return "the end of the file".into();
     };
     if rest.starts_with(['\n', '\r']) {
         return "the end of the line".into();
     }
-    let line = text.lines().nth(line_of(text, span.start) - 1).unwrap_or_default();
+    let start = lines.start(span.start);
+    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
     let key = line.split_once('=').and_then(|(name, _)| Key::from_name(name.trim()));
-    let column = text
-        .get(..span.start)
-        .map_or(0, |before| before.rsplit('\n').next().unwrap_or_default().chars().count())
-        + 1;
+    let column = text.get(start..span.start).map_or(0, |before| before.chars().count()) + 1;
     match key {
         Some(key) if !key.is_secret() && key != Key::Proxy && key != Key::BackendUrl => {
             let shown = text.get(span).unwrap_or_default().lines().next().unwrap_or_default();

@@ -198,6 +198,11 @@ impl Key {
     /// The known key most like `name`, if one is like it enough to be meant.
     #[must_use]
     pub fn nearest(name: &str) -> Option<Self> {
+        /// Beyond it nothing is like a key, and comparing takes long.
+        const LONGEST: usize = 64;
+        if name.len() > LONGEST {
+            return None;
+        }
         let wanted = snake_case(name);
         let tolerance = (wanted.chars().count() / 3).max(2);
         Self::ALL

@@ -13,6 +13,7 @@ use crate::generation::{Generation, Name};
 use crate::manifest::Role;
 use crate::queue::Queue;
 use crate::record::{self, MAX_PAYLOAD};
+use crate::room::Need;
 use crate::types::NewRecord;
 
 impl Queue {
@@ -33,10 +34,13 @@ impl Queue {
             self.tell_time(latest.stamp);
         }
         let incoming = records.iter().map(|r| r.payload.len() as u64).sum();
-        self.make_room(incoming)?;
-        if let Err(error) = self.append_all(records) {
+        // What goes over the bound goes as a gap, which is worth the ballast.
+        self.with_room(Need::Out, |queue| queue.make_room(incoming))?;
+        let appended = self.with_room(Need::Append, |queue| {
+            queue.append_all(records).inspect_err(|_| queue.undo_append(first))
+        });
+        if let Err(error) = appended {
             self.counters.append_failures = self.counters.append_failures.saturating_add(1);
-            self.undo_append(first);
             return Err(error);
         }
         self.next_seq = first.saturating_add(records.len() as u64);
@@ -131,7 +135,7 @@ impl Queue {
             Err(fault) => {
                 self.next_id = self.next_id.saturating_add(1);
                 // Nothing is in it; what stays would be an empty generation at the next opening.
-                let _ = std::fs::remove_dir_all(&path);
+                self.delete_path(path.clone());
                 Err(Error::engine("create", &path, fault))
             }
         }

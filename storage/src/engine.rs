@@ -299,12 +299,16 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // sled syncs when dropped and panics if that fails; what mattered is synced already.
-        if let Some(db) = self.db.take()
-            && catch_unwind(AssertUnwindSafe(|| drop(db))).is_err()
-        {
-            tracing::warn!("the engine panicked while closing a database");
+        if let Some(db) = self.db.take() {
+            close(db);
         }
+    }
+}
+
+/// sled syncs when dropped and panics if that fails; what mattered is synced already.
+fn close(db: sled::Db) {
+    if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+        tracing::warn!("the engine panicked while closing a database");
     }
 }
 
@@ -347,8 +351,13 @@ fn open_once(dir: &Path, cache: u64) -> Result<Store, Fault> {
         .flush_every_ms(None)
         .use_compression(false);
     let db = guarded(|| config.open())?;
-    let file = File::options().read(true).write(true).open(dir.join("db"))?;
-    Ok(Store { db: Some(db), file, unsynced: 0 })
+    match File::options().read(true).write(true).open(dir.join("db")) {
+        Ok(file) => Ok(Store { db: Some(db), file, unsynced: 0 }),
+        Err(error) => {
+            close(db);
+            Err(error.into())
+        }
+    }
 }
 
 fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {

@@ -44,6 +44,20 @@ pub enum Error {
         /// The newest format known here.
         supported: u32,
     },
+    /// The files were written by an older version: it cannot be migrated by a reader, or no way
+    /// leads here from it.
+    #[error(
+        "{} is of format {found}, this program works with {supported}: starting the daemon migrates it, if no version between is needed",
+        path.display()
+    )]
+    OlderFormat {
+        /// The file that states the format.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The format known here.
+        supported: u32,
+    },
     /// The file system is full (no space, no quota or no inodes left).
     #[error("cannot {operation} {}: no space left: make room on this file system", path.display())]
     Full {
@@ -121,6 +135,11 @@ impl Error {
     /// files, a failing device, a missing permission.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::Io { .. } | Self::Engine { .. })
+    }
+
+    /// Whether the file system is full, or the user's share of it.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
     }
 
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {

@@ -13,15 +13,17 @@ use crate::census::{arrange, generation_names};
 use crate::cursor;
 use crate::engine::{Fault, Visit};
 use crate::error::Error;
+use crate::format;
 use crate::gaps::Gaps;
 use crate::generation::Generation;
 use crate::lock::Lock;
 use crate::manifest::{self, Manifest, Role};
-use crate::marks::{Condition, CursorFile, MarkFile};
+use crate::marks::{CursorFile, MarkFile};
 use crate::queue::manifest_path;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded, Malformed};
 use crate::recovery::QUEUE_DIR;
+use crate::report::{FileState, SmallFiles};
 use crate::scratch::{Copy, Scratch};
 use crate::types::{Gap, Record, Set};
 
@@ -30,18 +32,23 @@ const PORTION: usize = 256;
 
 /// A queue opened for looking at.
 pub struct Inspector {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     _lock: Lock,
-    row: Vec<Generation>,
-    rejects: Vec<Generation>,
+    pub(crate) row: Vec<Generation>,
+    pub(crate) rejects: Vec<Generation>,
     /// Rejected numbers and the place of their generation, sorted.
     rejected: Vec<(u64, usize)>,
-    cursor: u64,
-    mark: u64,
-    settled: RangeSet,
-    gaps: Gaps,
+    pub(crate) cursor: u64,
+    pub(crate) mark: u64,
+    /// The manifest's next number, 0 if it does not say.
+    pub(crate) floor: u64,
+    /// Number of the last success.
+    pub(crate) success: Option<u64>,
+    pub(crate) settled: RangeSet,
+    pub(crate) gaps: Gaps,
+    pub(crate) files: SmallFiles,
     problems: Vec<Problem>,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 /// One record as it lies in the files.
@@ -77,16 +84,16 @@ impl Inspector {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let dir = dir.join(QUEUE_DIR);
         let lock = Lock::share(&dir.join("LOCK"))?;
-        manifest::check_format(&dir.join("FORMAT"), false)?;
-        let mut problems = Vec::new();
-        let manifest = match Manifest::read(&manifest_path(&dir))? {
+        let format = format::check(&dir)?;
+        let found = Manifest::read(&manifest_path(&dir))?;
+        let mut manifest_state = match &found {
+            manifest::Found::Manifest(_) => FileState::Good,
+            manifest::Found::Nothing => FileState::Absent,
+            manifest::Found::Damaged => FileState::Damaged,
+        };
+        let manifest = match found {
             manifest::Found::Manifest(manifest) => manifest,
-            manifest::Found::Nothing => Manifest::default(),
-            manifest::Found::Damaged => {
-                let what = "it cannot be read and will be rebuilt".to_owned();
-                problems.push(Problem { path: manifest_path(&dir), from: 0, to: 0, what });
-                Manifest::default()
-            }
+            manifest::Found::Nothing | manifest::Found::Damaged => Manifest::default(),
         };
         let found = arrange(generation_names(&dir)?, &manifest.generations);
         let gaps = Gaps::from_stored(manifest.gaps);
@@ -99,25 +106,34 @@ impl Inspector {
             g.excluded.iter().for_each(|&(from, to)| settled.insert(from, to));
         }
         let (mark, mark_condition) = MarkFile::peek(&dir.join("mark"))?;
-        if mark_condition == Condition::Damaged {
-            let what = "it cannot be read and will be rebuilt".to_owned();
-            problems.push(Problem { path: dir.join("mark"), from: 0, to: 0, what });
-        }
         let (stored, condition) = CursorFile::peek(&dir.join("cursor"))?;
-        let cursor = if cursor::is_lost(condition, mark, manifest.next_seq, &found.row) {
-            let what = "what was delivered cannot be read from it; taken from the generations, and \
-                        some records may be shown as pending that were delivered";
-            let what = what.to_owned();
-            problems.push(Problem { path: dir.join("cursor"), from: 0, to: 0, what });
+        let cursor_lost = cursor::is_lost(condition, mark, manifest.next_seq, &found.row);
+        let cursor = if cursor_lost {
             let highest = found.row.iter().map(|g| g.last).max().unwrap_or(0);
             let last = highest.max(mark).max(manifest.next_seq.saturating_sub(1));
             cursor::derive(&found.row, last, None)
         } else {
             stored.cursor
         };
+        // It is written before a name says sent; else it may not have been needed yet.
+        if manifest_state == FileState::Absent && found.row.iter().any(|g| g.role == Role::Sent) {
+            manifest_state = FileState::Missing;
+        }
+        let used = !found.row.is_empty() || manifest.next_seq > 1;
+        let files = SmallFiles {
+            format,
+            manifest: manifest_state,
+            mark: FileState::of(mark_condition, used),
+            cursor: FileState::of(condition, cursor_lost),
+            last_success: FileState::Absent,
+        };
+        let problems = problems_of(&files, &dir);
         let mut inspector = Self {
             cursor,
             mark,
+            floor: manifest.next_seq,
+            success: stored.success.map(|(seq, _)| seq),
+            files,
             scratch: Scratch::new()?,
             _lock: lock,
             row: found.row,
@@ -229,6 +245,26 @@ impl Inspector {
         let (path, what) = (path.to_path_buf(), what.to_owned());
         self.problems.push(Problem { path, from, to, what });
     }
+}
+
+/// What is wrong with the small files, for a reader of records.
+fn problems_of(files: &SmallFiles, dir: &Path) -> Vec<Problem> {
+    const REBUILT: &str = "it cannot be read and will be rebuilt";
+    const CURSOR: &str = "what was delivered cannot be read from it; taken from the generations, \
+                          and some records may be shown as pending that were delivered";
+    let told = [
+        ("manifest", files.manifest == FileState::Damaged, REBUILT),
+        ("mark", files.mark == FileState::Damaged, REBUILT),
+        ("cursor", files.cursor.is_bad(), CURSOR),
+    ];
+    let told = told.into_iter().filter(|&(_, told, _)| told);
+    told.map(|(name, _, what)| Problem {
+        path: dir.join(name),
+        from: 0,
+        to: 0,
+        what: what.to_owned(),
+    })
+    .collect()
 }
 
 /// The iterator of [`Inspector::records`].

@@ -31,10 +31,11 @@
 //! | name | content |
 //! |---|---|
 //! | `LOCK` | locked by the process that has the queue open; its process id |
-//! | `FORMAT` | `harborforge-queue 1`: the version of all these files together |
+//! | `FORMAT` | `harborforge-queue 1` and a checksum: the version of all these files together (`format.rs`) |
 //! | `manifest` | what is known of sealed generations, the proven clock, and the gaps (`manifest.rs`) |
 //! | `mark` | the highest number appended (`marks.rs`, `slots.rs`) |
 //! | `cursor` | everything up to it is settled; the last confirmation (likewise) |
+//! | `ballast` | 1 MiB that is given back when the disk is full (`ballast.rs`, `room.rs`) |
 //! | `last-success` | the last confirmed record, once its generation is gone (`record.rs`) |
 //! | `<first>-<id>.pending` | a generation: a small database of consecutive records |
 //! | `<first>-<id>.sent` | a drained one, kept for a while |
@@ -59,6 +60,7 @@
 //! cache changes nothing.
 
 mod append;
+mod ballast;
 mod bounds;
 mod census;
 mod changes;
@@ -68,6 +70,10 @@ mod engine;
 mod error;
 mod expiry;
 mod files;
+mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gaps;
 mod generation;
 mod inspect;
@@ -82,13 +88,16 @@ mod ranges;
 mod read;
 mod record;
 mod recovery;
+mod report;
 mod retention;
+mod room;
 mod scratch;
 mod settle;
 mod slots;
 mod snapshot;
 mod stats;
 mod types;
+mod verify;
 
 pub use changes::{Became, Change, News, Watch};
 pub use engine::is_engine_thread;
@@ -98,6 +107,8 @@ pub use lock::is_free;
 pub use purge::{Purge, Purged};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
+pub use report::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles};
+pub use room::Room;
 pub use snapshot::{Shown, Snapshot};
 /// What epochs are made of.
 pub use uuid::Uuid;
@@ -107,3 +118,4 @@ pub use types::{
     NewRecord, OpenReport, Options, Pin, Position, Record, RejectedRecord, Set, Stamp, Stats,
     Tally,
 };
+pub use verify::Verification;

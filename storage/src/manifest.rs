@@ -2,7 +2,7 @@
 //! gaps.
 //!
 //! A text file replaced as a whole: one line with the format version and a CRC-32C of the
-//! rest, then JSON. Pinned by the golden test below.
+//! rest, then JSON. The version is that of the whole directory (`format.rs`). Pinned by the golden test below.
 //!
 //! It is a help, not the truth: the directories are. A generation that stands in the manifest
 //! as sealed need not be opened to be counted; one that is missing from it is opened and
@@ -16,10 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Reading;
 use crate::error::Error;
 use crate::files;
+use crate::format::FORMAT;
 use crate::types::{Gap, Stamp};
-
-/// The format of a data directory: of all files in it together.
-pub(crate) const FORMAT: u32 = 1;
 
 /// What a generation is kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,26 +115,14 @@ impl Manifest {
     }
 }
 
-/// Checks the file that states the format; writes it where it is missing and `create` says so.
-pub(crate) fn check_format(path: &Path, create: bool) -> Result<(), Error> {
-    let content = files::read_if_there(path).map_err(|e| Error::io("read", path, e))?;
-    let found = content
-        .as_deref()
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .and_then(|text| text.trim().strip_prefix("harborforge-queue "))
-        .and_then(|number| number.parse::<u32>().ok());
-    match found {
-        Some(found) if found > FORMAT => {
-            Err(Error::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT })
-        }
-        Some(_) => Ok(()),
-        // Every other file carries its own version too, so a lost one is simply written again.
-        None if create => {
-            let text = format!("harborforge-queue {FORMAT}\n");
-            files::replace(path, text.as_bytes()).map_err(|e| Error::io("write", path, e))
-        }
-        None => Ok(()),
-    }
+/// The version a manifest states, whatever its body looks like; none if it is damaged.
+pub(crate) fn stated_version(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (head, body) = text.split_once('\n')?;
+    let (version, crc) = head.strip_prefix("harborforge-queue ")?.split_once(" crc32c ")?;
+    let body = body.trim_end_matches('\n');
+    (u32::from_str_radix(crc, 16).ok()? == crc32c::crc32c(body.as_bytes()))
+        .then(|| version.parse().ok())?
 }
 
 #[cfg(test)]
@@ -215,19 +201,6 @@ mod tests {
             flipped[at] ^= 1;
             assert_ne!(Manifest::decode(&flipped), Some(sample()), "flip at {at}");
             assert_eq!(Manifest::decode(&bytes[..at]), None, "cut at {at}");
-        }
-    }
-
-    #[test]
-    fn a_newer_format_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("FORMAT");
-        check_format(&path, true).unwrap();
-        check_format(&path, false).unwrap();
-        std::fs::write(&path, "harborforge-queue 7\n").unwrap();
-        match check_format(&path, true) {
-            Err(Error::NewerFormat { found: 7, supported: FORMAT, .. }) => {}
-            other => panic!("{other:?}"),
         }
     }
 }

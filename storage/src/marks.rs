@@ -193,7 +193,7 @@ impl CursorFile {
     }
 }
 
-fn mark_bytes(value: u64, reserved: u64) -> [u8; WIDTH] {
+pub(crate) fn mark_bytes(value: u64, reserved: u64) -> [u8; WIDTH] {
     let mut bytes = [0; WIDTH];
     let fields = [value, reserved].into_iter().flat_map(u64::to_le_bytes);
     for (slot, byte) in bytes.iter_mut().zip(fields) {
@@ -202,7 +202,7 @@ fn mark_bytes(value: u64, reserved: u64) -> [u8; WIDTH] {
     bytes
 }
 
-fn mark_of(found: Found) -> (u64, u64, Condition) {
+pub(crate) fn mark_of(found: Found) -> (u64, u64, Condition) {
     match found {
         Found::Nothing => (0, 0, Condition::Blank),
         Found::Damaged => (0, 0, Condition::Damaged),
@@ -214,7 +214,7 @@ fn number_at(bytes: &[u8; WIDTH], at: usize) -> u64 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |b| u64::from_le_bytes(*b))
 }
 
-fn cursor_bytes(cursor: u64, success: Option<(u64, Confirmation)>) -> [u8; WIDTH] {
+pub(crate) fn cursor_bytes(cursor: u64, success: Option<(u64, Confirmation)>) -> [u8; WIDTH] {
     let (seq, at) = success.unwrap_or((0, Confirmation { wall_ms: 0, tag: 0 }));
     let mut bytes = [0; WIDTH];
     let fields = [cursor, seq, at.wall_ms].into_iter().flat_map(u64::to_le_bytes);
@@ -224,7 +224,7 @@ fn cursor_bytes(cursor: u64, success: Option<(u64, Confirmation)>) -> [u8; WIDTH
     bytes
 }
 
-fn cursor_of(found: Found) -> (CursorValue, Condition) {
+pub(crate) fn cursor_of(found: Found) -> (CursorValue, Condition) {
     let bytes = match found {
         Found::Nothing => return (CursorValue::default(), Condition::Blank),
         Found::Damaged => return (CursorValue::default(), Condition::Damaged),

@@ -17,6 +17,7 @@ use crate::generation::{DOOMED, Generation};
 use crate::manifest::Role;
 use crate::quarantine::QUARANTINE;
 use crate::queue::Queue;
+use crate::room::Need;
 use crate::types::{Stamp, Tally};
 
 /// What [`Queue::purge`] deletes.
@@ -83,13 +84,16 @@ impl Queue {
         self.tell_time(now);
         self.date_generations();
         self.end_old_pins();
+        self.delete_leftovers();
         let found = self.purgeable(what);
-        match what {
-            Purge::Rejected => self.purge_rejected()?,
-            Purge::Sent => self.purge_sent()?,
-            Purge::Quarantine => self.purge_quarantine()?,
-        }
-        self.save_manifest_if_dirty()?;
+        self.with_room(Need::Out, |queue| {
+            match what {
+                Purge::Rejected => queue.purge_rejected()?,
+                Purge::Sent => queue.purge_sent()?,
+                Purge::Quarantine => queue.purge_quarantine()?,
+            }
+            queue.save_manifest_if_dirty()
+        })?;
         Ok(found)
     }
 
@@ -170,7 +174,7 @@ impl Queue {
         if let Err(error) = emptied {
             // By its name it is deleted; maintenance and the next opening try again.
             tracing::warn!(path = %doomed.display(), %error, "cannot empty what was deleted");
-            self.leftovers.push(doomed);
+            self.undeleted.push(doomed);
         }
         Ok(())
     }

@@ -11,9 +11,11 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::ballast::Ballast;
 use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::error::Error;
@@ -26,6 +28,7 @@ use crate::marks::{CursorFile, MarkFile};
 use crate::mend::Repairs;
 use crate::ranges::RangeSet;
 use crate::record;
+use crate::room::Need;
 use crate::types::{
     Confirmation, Counters, Gap, LastSuccess, Maintenance, Options, Pin, Record, Stamp, Tally,
 };
@@ -37,7 +40,9 @@ use crate::types::{
 pub struct Queue {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
-    pub(crate) _lock: Lock,
+    /// Shared only while opening is tried more than once.
+    pub(crate) _lock: Arc<Lock>,
+    pub(crate) ballast: Ballast,
     pub(crate) epoch: Uuid,
     /// The latest moment the caller told of.
     pub(crate) now: Stamp,
@@ -68,10 +73,10 @@ pub struct Queue {
     pub(crate) manifest_dirty: bool,
     /// The cursor on disk lags behind what can be derived from settled numbers.
     pub(crate) cursor_dirty: bool,
+    /// Directories that hold nothing that counts and could not be deleted yet.
+    pub(crate) undeleted: Vec<PathBuf>,
     pub(crate) pins: Vec<Pinned>,
     pub(crate) next_pin: u64,
-    /// Generations no list holds any more and that could not be deleted yet.
-    pub(crate) leftovers: Vec<PathBuf>,
     /// The generation read last.
     pub(crate) reading: Option<u64>,
     pub(crate) oldest: Option<Stamp>,
@@ -112,7 +117,7 @@ impl Queue {
     /// What kept the note from the disk; the gaps may then be told once more.
     pub fn gaps_announced(&mut self, told: &[Gap]) -> Result<(), Error> {
         if self.gaps.announce(told) {
-            self.save_manifest()?;
+            self.with_room(Need::Out, Self::save_manifest)?;
         }
         Ok(())
     }
@@ -147,9 +152,10 @@ impl Queue {
     /// The first thing that kept some of it from the disk; the rest is done all the same.
     /// Nothing appended is lost by that.
     pub fn close(mut self) -> Result<(), Error> {
-        let manifest = self.save_manifest_if_dirty();
+        self.delete_leftovers();
+        let manifest = self.with_room(Need::Out, Self::save_manifest_if_dirty);
         self.save_clock(WORTH_STORING);
-        let cursor = self.save_cursor_if_dirty();
+        let cursor = self.with_room(Need::Out, Self::save_cursor_if_dirty);
         let mark = self.mark_file.close();
         manifest.and(cursor).and(mark)
     }
@@ -240,16 +246,21 @@ impl Queue {
         };
     }
 
-    /// Closes all databases but the head's, the newest and the one being read.
+    /// Closes all databases but the head's, the newest and the one being read; on a full disk
+    /// also not those that it would not let open again.
     pub(crate) fn close_unused(&mut self) {
         let head = self.row.iter().find(|g| g.last > self.cursor).map(|g| g.id);
+        let reading = self.reading;
+        let idle = |g: &Generation| g.is_open() && !g.appendable && Some(g.id) != reading;
+        let mut unsealed = self.row.iter().chain(&self.rejects).filter(|g| idle(g) && !g.sealed);
+        let may_reopen = unsealed.next().is_none() || self.may_reopen();
         for g in &mut self.row {
-            if g.is_open() && !g.appendable && Some(g.id) != head && Some(g.id) != self.reading {
+            if idle(g) && Some(g.id) != head && (g.sealed || may_reopen) {
                 g.close();
             }
         }
         for g in &mut self.rejects {
-            if g.is_open() && !g.appendable && Some(g.id) != self.reading {
+            if idle(g) && (g.sealed || may_reopen) {
                 g.close();
             }
         }

@@ -10,6 +10,7 @@ use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded};
+use crate::room::Need;
 use crate::types::{Limits, Record, RejectedRecord, Set};
 
 /// Records gathered under limits; the first always fits.
@@ -60,7 +61,7 @@ impl Queue {
     /// broken for good); damage is passed by.
     pub fn read(&mut self, set: Set, from: u64, limits: Limits) -> Result<Vec<Record>, Error> {
         match set {
-            Set::Pending => self.read_pending(from, limits),
+            Set::Pending => self.with_room(Need::Out, |queue| queue.read_pending(from, limits)),
             Set::Sent => self.read_sent(from, limits),
             Set::Rejected => {
                 let rejected = self.rejected(from, limits)?;

@@ -125,6 +125,11 @@ pub(crate) fn encoded_len(start: &[u8]) -> Option<usize> {
     HEADER_LEN.checked_add(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
+/// The number that the record beginning with `start` carries, unchecked.
+pub(crate) fn stored_seq(start: &[u8]) -> Option<u64> {
+    start.get(8..)?.first_chunk().map(|seq| u64::from_le_bytes(*seq))
+}
+
 /// Reads a record back and checks it, its number included.
 pub(crate) fn decode(bytes: &[u8], expected_seq: u64) -> Result<Decoded<'_>, Malformed> {
     let (head, body) = bytes.split_at_checked(HEADER_LEN).ok_or(Malformed::Short)?;

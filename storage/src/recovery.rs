@@ -9,10 +9,12 @@
 //! manifest; and, if the newest generation cannot be read, above everything that may have been
 //! in it (`marks.rs`). Numbers between that have no record are gaps.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::ballast::Ballast;
 use crate::census::find_generations;
 use crate::changes::Changes;
 use crate::clock::Clock;
@@ -20,6 +22,7 @@ use crate::cursor;
 use crate::engine::Visit;
 use crate::error::Error;
 use crate::files;
+use crate::format;
 use crate::gaps::Gaps;
 use crate::generation::Name;
 use crate::lock::Lock;
@@ -29,6 +32,7 @@ use crate::mend::Repairs;
 use crate::queue::{Queue, manifest_path};
 use crate::ranges::RangeSet;
 use crate::record;
+use crate::room::{self, Need};
 use crate::types::{Counters, LastSuccess, Maintenance, OpenReport, Options, Stamp, Tally};
 
 /// The queue's own directory below the data directory.
@@ -46,13 +50,40 @@ impl Queue {
     pub fn open(dir: &Path, options: Options, now: Stamp) -> Result<(Self, OpenReport), Error> {
         let dir = dir.join(QUEUE_DIR);
         files::ensure_private_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
-        let lock = Lock::take(&dir.join("LOCK"))?;
-        let format = dir.join("FORMAT");
+        let lock = Arc::new(Lock::take(&dir.join("LOCK"))?);
+        let mut given_up = 0;
+        loop {
+            // Nothing is known yet of what is worth least, so here the ballast goes first.
+            match Self::open_locked(dir.clone(), &lock, options.clone(), now) {
+                Err(error) if error.is_full() => {
+                    if Ballast::find(&dir).give_up() {
+                        given_up = 1;
+                    } else if !room::discard_oldest_sent(&dir) {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok((mut queue, report)) => {
+                    queue.counters.ballast_given_up =
+                        queue.counters.ballast_given_up.saturating_add(given_up);
+                    return Ok((queue, report));
+                }
+            }
+        }
+    }
+
+    fn open_locked(
+        dir: PathBuf,
+        lock: &Arc<Lock>,
+        options: Options,
+        now: Stamp,
+    ) -> Result<(Self, OpenReport), Error> {
+        let statement = dir.join("FORMAT");
         // Written only after this, so it tells that the way here is on disk.
-        if !format.try_exists().map_err(|e| Error::io("look at", &format, e))? {
+        if !statement.try_exists().map_err(|e| Error::io("look at", &statement, e))? {
             files::sync_way_to(&dir).map_err(|e| Error::io("sync the way to", &dir, e))?;
         }
-        manifest::check_format(&format, true)?;
+        format::settle(&dir)?;
 
         let mut report = OpenReport::default();
         let mark_file = MarkFile::open(&dir.join("mark"))?;
@@ -103,9 +134,9 @@ impl Queue {
             manifest_dirty: manifest_damaged,
             // A new queue's cursor is written too: see `cursor.rs`.
             cursor_dirty: cursor_found != Condition::Good,
+            undeleted: Vec::new(),
             pins: Vec::new(),
             next_pin: 0,
-            leftovers: Vec::new(),
             reading: None,
             oldest: None,
             quarantined: Tally::default(),
@@ -113,22 +144,35 @@ impl Queue {
             changes: Changes::default(),
             news: Maintenance::default(),
             reported: false,
+            ballast: Ballast::find(&dir),
             dir,
             options,
-            _lock: lock,
+            _lock: lock.clone(),
         };
         queue.count_quarantine();
         queue.count_unsealed(&mut report)?;
+        if !queue.may_delete() {
+            // An empty generation that could not be deleted claims its numbers at the next
+            // opening, so they must not go into an older one.
+            queue.retire_active();
+        }
         queue.date_what_was_found(manifest.clock);
         queue.settle_what_is_known(manifest.next_seq, cursor_lost, &mut report)?;
         queue.prepare_head(&mut report)?;
         queue.load_success();
         queue.close_unused();
-        let mut saved = queue.save_manifest_if_dirty().and_then(|()| queue.save_cursor_if_dirty());
+        let mut saved = queue.with_room(Need::Out, |queue| {
+            queue.save_manifest_if_dirty().and_then(|()| queue.save_cursor_if_dirty())
+        });
         if mark_lost {
             saved = saved.and_then(|()| queue.mark_file.raise(queue.next_seq.saturating_sub(1)));
         }
+        let new = cursor_found == Condition::Blank && !cursor_lost;
         if let Err(error) = saved {
+            if new && queue.cursor_dirty {
+                // Nothing is in it yet; and from the first record on a blank one is a lost one.
+                return Err(error);
+            }
             // A full disk must not keep what is there from being delivered.
             tracing::warn!(%error, "opened, but what was found out is not on disk yet");
         }

@@ -4,7 +4,8 @@
 //! Whole generations only. A directory is first renamed, then deleted, so that a kill in between
 //! leaves no half generation. A gap is durable before the generation behind it goes.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::clock::millis;
 use crate::engine::{Fault, Store};
@@ -16,6 +17,7 @@ use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::record;
+use crate::room::Need;
 use crate::types::{Maintenance, Stamp};
 
 /// A drained generation that still takes records is replaced above this size on disk.
@@ -34,10 +36,20 @@ impl Queue {
         self.tell_time(now);
         self.date_generations();
         self.measure_unsealed();
-        self.delete_leftovers();
         self.end_old_pins();
         self.end_costly_pins();
+        let done = self.with_room(Need::Append, |queue| queue.maintain_once(now));
+        let full = done.as_ref().is_err_and(Error::is_full);
+        if full && self.is_stuck() {
+            return self.with_room(Need::Out, |queue| queue.maintain_once(now));
+        }
+        if done.is_ok() {
+            self.ballast.make(now);
+        }
+        done
+    }
 
+    fn maintain_once(&mut self, now: Stamp) -> Result<Maintenance, Error> {
         let mut first_error = None;
         let mut note = |result: Result<(), Error>| {
             if let Err(error) = result
@@ -55,6 +67,7 @@ impl Queue {
         note(self.expire());
         note(self.make_room(0));
         self.rotate();
+        self.delete_leftovers();
         note(self.dispose_of_drained(now));
         note(self.seal_closed());
         note(self.enforce_sent_bounds());
@@ -125,6 +138,10 @@ impl Queue {
         let mut sealed = 0;
         let mut broken = Vec::new();
         let cursor = self.cursor;
+        if !self.may_reopen() {
+            // What is open can be read; closed on a full disk it could not.
+            return Ok(());
+        }
         let mut head_passed = false;
         for (at, g) in self.row.iter_mut().enumerate() {
             let is_head = !head_passed && g.last > cursor;
@@ -175,7 +192,7 @@ impl Queue {
 
     /// Drained generations become sent ones or go.
     fn dispose_of_drained(&mut self, now: Stamp) -> Result<(), Error> {
-        let mut at = 0;
+        let mut at = if self.may_delete() { 0 } else { self.row.len() };
         while let Some(g) = self.row.get(at) {
             let drained = g.role == Role::Pending && !g.appendable && g.last <= self.cursor;
             if !drained || self.is_pinned(g) {
@@ -186,7 +203,8 @@ impl Queue {
             let nothing_sent = self.settled.count_within(g.first, g.last)
                 > g.last.saturating_sub(g.first)
                 || g.is_empty();
-            if self.options.retain_sent.is_zero() || nothing_sent {
+            // On a full disk the undelivered need the room more.
+            if self.options.retain_sent.is_zero() || nothing_sent || !self.may_reopen() {
                 self.remove_from_row(at)?;
             } else {
                 self.keep_as_sent(at, excluded, now)?;
@@ -226,14 +244,16 @@ impl Queue {
         let Some(g) = self.row.get_mut(at) else { return Ok(()) };
         g.role = Role::Sent;
         let new = g.path(&self.dir);
-        if let Err(error) = std::fs::rename(&old, &new).and_then(|()| files::sync_dir(&self.dir)) {
+        if let Err(error) = std::fs::rename(&old, &new) {
             g.role = Role::Pending;
             return Err(Error::io("rename", &old, error));
         }
         g.live_bytes = 0;
         self.news.kept = self.news.kept.saturating_add(1);
         self.manifest_dirty = true;
-        Ok(())
+        // It has its new name whether or not that is on disk; if not, this is done once more
+        // after a power cut.
+        files::sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
     }
 
     pub(crate) fn remove_from_row(&mut self, at: usize) -> Result<(), Error> {
@@ -248,39 +268,51 @@ impl Queue {
 
     /// The last success outlives its generation in a small file of its own.
     pub(crate) fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
-        let Some(g) = self.row.get(at) else { return Ok(()) };
+        if self.holds_last_success(at) { self.copy_success() } else { Ok(()) }
+    }
+
+    pub(crate) fn holds_last_success(&self, at: usize) -> bool {
+        let last = self.last_success.as_ref().map(|last| last.record.seq);
+        self.row.get(at).is_some_and(|g| last.is_some_and(|seq| g.first <= seq && seq <= g.last))
+    }
+
+    pub(crate) fn copy_success(&self) -> Result<(), Error> {
         let Some(last) = &self.last_success else { return Ok(()) };
         let record = &last.record;
-        if record.seq < g.first || record.seq > g.last {
-            return Ok(());
-        }
         let encoded = record::encode(record.seq, record.epoch, record.stamp, &record.payload);
         let path = self.dir.join("last-success");
         files::replace(&path, &encoded).map_err(|e| Error::io("write", &path, e))
     }
 
-    /// Deletes a generation that no list holds any more. What fails is tried again by each
-    /// maintenance, and at the next opening.
+    /// Deletes a generation that no list holds any more. What fails is tried again.
     pub(crate) fn delete_directory(&mut self, mut g: Generation) {
         g.close();
-        let path = g.path(&self.dir);
-        let doomed = self.dir.join(format!("{}{DOOMED}", g.name()));
-        let renamed = std::fs::rename(&path, &doomed);
-        let left = if renamed.is_ok() { doomed } else { path };
-        match renamed.and_then(|()| std::fs::remove_dir_all(&left)) {
-            Ok(()) => self.news.deleted = self.news.deleted.saturating_add(1),
-            Err(error) => {
-                tracing::warn!(path = %left.display(), %error, "cannot delete a generation");
-                self.leftovers.push(left);
+        self.delete_path(g.path(&self.dir));
+        self.news.deleted = self.news.deleted.saturating_add(1);
+    }
+
+    pub(crate) fn delete_path(&mut self, path: PathBuf) {
+        match delete(&path) {
+            Ok(()) => {}
+            Err((left, error)) => {
+                tracing::warn!(path = %path.display(), %error, "cannot delete a generation, it is tried again");
+                self.undeleted.push(left);
             }
         }
     }
 
-    fn delete_leftovers(&mut self) {
-        self.leftovers.retain(|path| match std::fs::remove_dir_all(path) {
-            Ok(()) => false,
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        });
+    /// Tries again to delete what could not be.
+    pub(crate) fn delete_leftovers(&mut self) {
+        let leftovers = std::mem::take(&mut self.undeleted);
+        self.undeleted =
+            leftovers.iter().filter_map(|path| delete(path).err()).map(|(left, _)| left).collect();
+    }
+
+    /// Whether a generation may go. One that could not be deleted, not even by its name, still
+    /// claims its numbers; only the one that owns them by now tells the next opening that it
+    /// does not count.
+    pub(crate) fn may_delete(&self) -> bool {
+        self.undeleted.iter().all(|path| is_doomed(path))
     }
 
     pub(crate) fn end_old_pins(&mut self) {
@@ -290,6 +322,29 @@ impl Queue {
 
     pub(crate) fn is_pinned(&self, g: &Generation) -> bool {
         self.pins.iter().any(|pin| pin.from <= g.last && g.first <= pin.to)
+    }
+}
+
+fn is_doomed(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(DOOMED.as_bytes())
+}
+
+/// Renames a generation's directory, then deletes it; what is left of it under which name, if
+/// that fails.
+fn delete(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let mut doomed = path.to_path_buf();
+    if !is_doomed(path) {
+        doomed.as_mut_os_string().push(DOOMED);
+        match std::fs::rename(path, &doomed) {
+            Ok(()) => {}
+            // It was never made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err((path.to_path_buf(), error)),
+        }
+    }
+    match std::fs::remove_dir_all(&doomed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err((doomed, error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -30,14 +30,15 @@ impl Scratch {
         let path = self.dir.path().join(name);
         copy_tree(from, &path).map_err(|e| Error::io("copy to a temporary directory", from, e))?;
         // Damage is kept for whoever reads; what the system refuses is an error at once.
-        let store = match Store::open(&path, CACHE, &mut Repairs::default()) {
+        let mut repairs = Repairs::default();
+        let store = match Store::open(&path, CACHE, &mut repairs) {
             Ok(store) => Ok(store),
             Err(Fault::Damaged(text)) => Err(text),
             Err(fault @ (Fault::Io(_) | Fault::PoolBroken(_))) => {
                 return Err(Error::engine("open a copy of", from, fault));
             }
         };
-        Ok(Copy { path, store })
+        Ok(Copy { path, store, repairs })
     }
 }
 
@@ -45,6 +46,8 @@ impl Scratch {
 pub(crate) struct Copy {
     path: PathBuf,
     store: Result<Store, String>,
+    /// What had to be mended in the copy.
+    pub(crate) repairs: Repairs,
 }
 
 impl Copy {

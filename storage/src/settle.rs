@@ -12,6 +12,7 @@ use crate::generation::Generation;
 use crate::manifest::Role;
 use crate::queue::Queue;
 use crate::record;
+use crate::room::Need;
 use crate::types::{Confirmation, Gap, GapReason, Record, Stamp};
 
 impl Queue {
@@ -24,6 +25,10 @@ impl Queue {
     /// from the disk, and then nothing is confirmed.
     pub fn acknowledge(&mut self, up_to: u64, confirmation: Confirmation) -> Result<(), Error> {
         self.check_given_out(up_to)?;
+        self.with_room(Need::Out, |queue| queue.acknowledge_once(up_to, confirmation))
+    }
+
+    fn acknowledge_once(&mut self, up_to: u64, confirmation: Confirmation) -> Result<(), Error> {
         if up_to <= self.cursor {
             return Ok(());
         }
@@ -62,6 +67,10 @@ impl Queue {
     pub fn reject(&mut self, seq: u64, reason: &str, now: Stamp) -> Result<(), Error> {
         self.check_given_out(seq)?;
         self.tell_time(now);
+        self.with_room(Need::Out, |queue| queue.reject_once(seq, reason, now))
+    }
+
+    fn reject_once(&mut self, seq: u64, reason: &str, now: Stamp) -> Result<(), Error> {
         if !self.is_pending(seq) {
             return Ok(());
         }
@@ -149,7 +158,7 @@ impl Queue {
             let wall_ms = now.wall_ms;
             self.gaps.add(Gap { from, to, reason, maybe_delivered, wall_ms, announced: false });
         }
-        if let Err(error) = self.save_manifest() {
+        if let Err(error) = self.with_room(Need::Out, Self::save_manifest) {
             self.gaps = before;
             return Err(error);
         }

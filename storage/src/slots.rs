@@ -18,7 +18,8 @@ use crate::files;
 
 /// Bytes of a value.
 pub(crate) const WIDTH: usize = 40;
-const SLOT_LEN: usize = 16 + WIDTH + 4;
+/// Bytes of a slot.
+pub(crate) const SLOT_LEN: usize = 16 + WIDTH + 4;
 /// Each slot lies in a block of its own.
 const STRIDE: u64 = 4096;
 const MAGIC: [u8; 4] = *b"HFSL";
@@ -95,30 +96,38 @@ impl Slots {
 }
 
 fn newest(file: &File, purpose: Purpose) -> io::Result<(u64, Found)> {
-    let mut best: Option<(u64, [u8; WIDTH])> = None;
-    let mut blank = true;
-    for slot in 0..2 {
+    let mut slots = [None, None];
+    for (slot, at) in slots.iter_mut().zip([0, STRIDE]) {
         let mut bytes = [0; SLOT_LEN];
-        match file.read_exact_at(&mut bytes, slot * STRIDE) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+        match file.read_exact_at(&mut bytes, at) {
+            Ok(()) => *slot = Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(error),
         }
+    }
+    Ok(judge(purpose, &slots))
+}
+
+/// What slots say together; one that the file is too short for is none.
+pub(crate) fn judge(purpose: Purpose, slots: &[Option<[u8; SLOT_LEN]>; 2]) -> (u64, Found) {
+    let mut best: Option<(u64, [u8; WIDTH])> = None;
+    let mut blank = true;
+    for bytes in slots.iter().flatten() {
         blank &= bytes.iter().all(|&byte| byte == 0);
-        if let Some((turn, value)) = decode(purpose, &bytes)
+        if let Some((turn, value)) = decode(purpose, bytes)
             && best.is_none_or(|(other, _)| other < turn)
         {
             best = Some((turn, value));
         }
     }
-    Ok(match best {
+    match best {
         Some((turn, value)) => (turn, Found::Value(value)),
         None if blank => (0, Found::Nothing),
         None => (0, Found::Damaged),
-    })
+    }
 }
 
-fn encode(purpose: Purpose, turn: u64, value: &[u8; WIDTH]) -> Vec<u8> {
+pub(crate) fn encode(purpose: Purpose, turn: u64, value: &[u8; WIDTH]) -> Vec<u8> {
     let mut out = Vec::with_capacity(SLOT_LEN);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[VERSION, purpose as u8, 0, 0]);

@@ -48,7 +48,7 @@ impl Queue {
             let bytes = if g.sealed { g.disk_bytes } else { files::disk_usage(&g.path(&self.dir)) };
             disk = disk.saturating_add(bytes);
         }
-        for path in &self.leftovers {
+        for path in &self.undeleted {
             disk = disk.saturating_add(files::disk_usage(path));
         }
         let pending = Tally { records: self.pending_records(), bytes: pending_bytes };
@@ -62,6 +62,7 @@ impl Queue {
             generations: self.row.len().saturating_add(self.rejects.len()),
             quarantined: self.quarantined,
             disk_bytes: disk,
+            ballast: self.has_ballast(),
             epoch: self.epoch,
             counters: self.counters,
         }

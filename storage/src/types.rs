@@ -57,7 +57,8 @@ pub struct Record {
 }
 
 /// Where a record stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Set {
     /// Appended, not confirmed yet.
     Pending,
@@ -260,8 +261,10 @@ pub struct Stats {
     pub generations: usize,
     /// Generations in quarantine (`records`) and their size on disk.
     pub quarantined: Tally,
-    /// What the queue takes on disk, quarantine included.
+    /// What the queue takes on disk, quarantine included; without the ballast.
     pub disk_bytes: u64,
+    /// Whether [`BALLAST_BYTES`] are set aside on disk, to be given back when it is full.
+    pub ballast: bool,
     /// The epoch of this opening.
     pub epoch: Uuid,
     /// What happened since this opening.
@@ -283,6 +286,8 @@ pub struct Counters {
     pub given_up: u64,
     /// Numbers that could not be read back.
     pub corrupt: u64,
+    /// Times the ballast was given up because the disk was full.
+    pub ballast_given_up: u64,
 }
 
 /// What one maintenance round did.

@@ -7,15 +7,17 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of these helpers")]
 
+mod alone;
 mod books;
 mod daemon;
 mod site;
 mod terminal;
 mod tunnel;
 
+pub use alone::spawn;
 pub use books::Books;
 pub use daemon::{Daemon, Line};
-pub use site::{Site, outcome, program, spawn};
+pub use site::{Site, outcome, program};
 pub use terminal::{on_terminal, on_terminal_with};
 pub use tunnel::Tunnel;
 

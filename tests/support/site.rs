@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use harborforge_connector::collector::clock::Clock;
@@ -15,22 +14,8 @@ use harborforge_monitor::Monitor;
 use harborforge_storage::{NewRecord, Options, Queue};
 use tempfile::TempDir;
 
+use super::alone::alone;
 use super::{Books, Daemon};
-
-/// Between fork and exec a child has the files of this whole process, and with them the lock of a
-/// queue that another test has open: whoever starts a process or opens a queue holds this.
-static FORKS: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed meanwhile leaves nothing half done.
-    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Starts a process; it has replaced its image when this returns.
-pub fn spawn(command: &mut Command) -> Child {
-    let _alone = alone();
-    command.spawn().unwrap()
-}
 
 /// The program in an environment without configuration.
 pub fn program(arguments: &[&str]) -> Command {

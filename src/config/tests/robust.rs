@@ -24,6 +24,21 @@ fn line() -> impl Strategy<Value = String> {
     prop_oneof![8 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")), 1 => "[^\n]{0,30}"]
 }
 
+/// Each fault is found without reading the whole file for it: this took minutes once.
+#[test]
+fn a_large_file_of_nothing_but_faults_is_refused_in_time() {
+    let blank = "\n".repeat(500_000);
+    let unknown: String = (0..20_000).map(|n| format!("zz{n}=1\n")).collect();
+    let errors = World::with(&format!("{blank}{unknown}")).load(Need::Nothing).unwrap_err();
+    assert_eq!(errors.0.len(), 20_000);
+    assert!(errors.0[0].to_string().contains("500001"), "{}", errors.0[0]);
+    let doubled = "a=1\n".repeat(100_000);
+    assert!(!World::with(&doubled).load(Need::Nothing).unwrap_err().0.is_empty());
+    let long = "k".repeat(900_000);
+    let errors = World::with(&format!("{long} = 1")).load(Need::Nothing).unwrap_err();
+    assert_eq!(errors.0.len(), 1);
+}
+
 proptest! {
     #[test]
     fn any_text_is_taken_or_refused(lines in proptest::collection::vec(line(), 0..8)) {

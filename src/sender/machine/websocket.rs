@@ -469,7 +469,7 @@ impl Websocket {
         let overtook = up.probe.take().is_some_and(|probe| probe > shared.queue.head);
         // A Monitor that takes what stands behind a sample means what it says about that one.
         for (seq, reason) in up.held.before(confirmed.up_to) {
-            out.push(Command::Reject { seq, reason });
+            shared.reject(seq, reason, out);
         }
         if !overtook {
             shared.confirmed(confirmed.up_to, Transport::Websocket, out);

@@ -1,0 +1,91 @@
+//! `verify`: reads the whole queue and says whether it is sound.
+//!
+//! Invariants: nothing below the data directory is written (the queue is read through private
+//! copies, see [`Inspector`]); memory does not grow with the queue; what is found is shown as it
+//! is found, by `show.rs`, which does not care where it comes from. Exit code 0 means that
+//! everything was read and is sound.
+
+mod show;
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use harborforge_storage::{Error, Inspector};
+
+use self::show::{Format, Printer};
+use super::args::{VerifyArgs, VerifyFormat};
+use super::{CliError, Context, Exit};
+use crate::config::Need;
+
+/// Reads the queue and prints what it found.
+///
+/// # Errors
+/// Exit code 4 when something is wrong, or the queue cannot be read, or a daemon has it; 3 for
+/// the configuration; 1 when the output takes nothing.
+pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
+    let config = context.load(Need::DataDir)?.config;
+    let stdout = io::stdout().lock();
+    let format = match args.format {
+        Some(VerifyFormat::Table) => Format::Table,
+        Some(VerifyFormat::Jsonl) => Format::Jsonl,
+        None if stdout.is_terminal() => Format::Table,
+        None => Format::Jsonl,
+    };
+    let mut printer = Printer::new(format, &config.data_dir, BufWriter::new(stdout));
+    let inspector = match Inspector::open(&config.data_dir) {
+        Ok(inspector) => inspector,
+        Err(Error::NoQueue { path }) if !has_generations(&path) => {
+            return printer.nothing().map_err(|error| CliError::of_output(&error));
+        }
+        Err(Error::NoQueue { path }) => {
+            let text = format!(
+                "{} is missing, without which nobody can tell whether a daemon has this queue \
+                 open: start the daemon, which makes it again; what is queued stays queued",
+                path.display()
+            );
+            return Err(CliError::new(Exit::Storage, text));
+        }
+        Err(error) => return Err(CliError::of_queue(&error, &config.control_socket)),
+    };
+    // The private copies have to go, so an interrupt ends the reading and not the process.
+    let interrupted = super::interruption()?;
+    match read(inspector, &mut printer, &interrupted) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(printer.failure()),
+        Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
+        Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, &config.control_socket)),
+        Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
+    }
+}
+
+enum Failure {
+    Interrupted,
+    Queue(Error),
+    Output(io::Error),
+}
+
+/// Reads and shows everything; whether it is sound.
+fn read(
+    mut inspector: Inspector,
+    printer: &mut Printer<impl Write>,
+    interrupted: &AtomicBool,
+) -> Result<bool, Failure> {
+    printer.begin().map_err(Failure::Output)?;
+    let mut verification = inspector.verify();
+    for report in verification.by_ref() {
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        printer.generation(&report.map_err(Failure::Queue)?).map_err(Failure::Output)?;
+    }
+    let queue = verification.finish().map_err(Failure::Queue)?;
+    printer.queue(&queue).map_err(Failure::Output)?;
+    Ok(queue.good)
+}
+
+/// Whether something lies beside the lock file that is missing.
+fn has_generations(lock: &Path) -> bool {
+    let entries = lock.parent().and_then(|dir| std::fs::read_dir(dir).ok());
+    entries.is_some_and(|mut entries| entries.next().is_some())
+}
