@@ -269,6 +269,19 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
     }
 }
 
+/// SIGINT and SIGTERM end the process at once, with [`Exit::Interrupted`]: for a command that has
+/// nothing but connections.
+fn end_at_once() -> Result<(), CliError> {
+    let always = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        let code = Exit::Interrupted as i32;
+        signal_hook::flag::register_conditional_shutdown(signal, code, always.clone()).map_err(
+            |error| CliError::new(Exit::Failed, format!("cannot listen for signals: {error}")),
+        )?;
+    }
+    Ok(())
+}
+
 /// A flag that SIGINT and SIGTERM raise instead of ending the process, for a command that has
 /// something to clean up.
 fn interruption() -> Result<Arc<AtomicBool>, CliError> {

@@ -21,3 +21,4 @@ mod purge;
 pub mod server;
 pub mod socket;
 pub mod status;
+mod verify;

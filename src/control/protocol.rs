@@ -38,7 +38,8 @@ pub enum Request {
     Status,
     /// Items: [`DumpItem`]; the end is [`DumpEnd`].
     Dump(Dump),
-    /// Items and end as the queue's verification has them.
+    /// Items: [`GenerationReport`](harborforge_storage::GenerationReport); the end is
+    /// [`QueueReport`](harborforge_storage::QueueReport).
     Verify,
     /// Items: progress; see `replay`.
     Replay(Replay),

@@ -218,7 +218,8 @@ impl Client {
             Request::Purge { what, dry_run } => {
                 super::purge::answer(self, what, dry_run, &daemon.store).await?
             }
-            Request::Verify | Request::Replay(_) | Request::Enroll(_) => {
+            Request::Verify => super::verify::answer(self, &daemon.store).await?,
+            Request::Replay(_) | Request::Enroll(_) => {
                 let text = "this daemon cannot do that yet";
                 Err(Refusal::new(RefusalKind::Request, text))
             }

@@ -60,6 +60,7 @@
 //! cache changes nothing.
 
 mod append;
+mod audit;
 mod ballast;
 mod bounds;
 mod census;
@@ -99,6 +100,7 @@ mod stats;
 mod types;
 mod verify;
 
+pub use audit::{Audit, Audited};
 pub use changes::{Became, Change, News, Watch};
 pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};

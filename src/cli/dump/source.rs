@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harborforge_storage::{Entry, Error, Gap, Inspector, Problem, Set};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::super::{CliError, Context, Exit};
+use super::super::{CliError, Context};
 use super::Failure;
 use crate::config::Config;
 use crate::control::client::{Answer, Client, ClientError};
@@ -49,23 +48,13 @@ impl Source {
     /// Exit code 4 when the files cannot be read, 1 when the daemon cannot be asked.
     pub fn open(context: &Context, config: &Config) -> Result<Self, CliError> {
         if let Some(client) = context.daemon_of_queue(config)? {
-            // Nothing of it stays but a connection, which goes with the process.
-            let at_once = Arc::new(AtomicBool::new(true));
-            for signal in [SIGINT, SIGTERM] {
-                let code = Exit::Interrupted as i32;
-                signal_hook::flag::register_conditional_shutdown(signal, code, at_once.clone())
-                    .map_err(|error| no_signals(&error))?;
-            }
+            super::super::end_at_once()?;
             return Ok(Self::Daemon(client));
         }
         let inspector = Inspector::open(&config.data_dir)
             .map_err(|error| CliError::of_queue(&error, &config.control_socket))?;
         // The private copies have to go, so an interrupt ends the reading and not the process.
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            signal_hook::flag::register(signal, interrupted.clone())
-                .map_err(|error| no_signals(&error))?;
-        }
+        let interrupted = super::super::interruption()?;
         Ok(Self::Files(Box::new(inspector), interrupted))
     }
 
@@ -83,10 +72,6 @@ impl Source {
             Self::Daemon(client) => daemon(client, dump, take),
         }
     }
-}
-
-fn no_signals(error: &std::io::Error) -> CliError {
-    CliError::new(Exit::Failed, format!("cannot listen for signals: {error}"))
 }
 
 fn files(
