@@ -13,11 +13,12 @@ use harborforge_storage::{Confirmation, GapReason};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use support::{Site, monitor, on_terminal_with, outcome, real_time, run, spawn};
+use support::{Site, alone, monitor, on_terminal_with, outcome, real_time, run, spawn};
 
 /// 300 samples: 1 to 100 delivered but 50 rejected, 120 rejected, 131 to 140 given up.
 fn fill(site: &Site) {
     site.fill(300);
+    let _alone = alone();
     let mut queue = site.queue();
     let now = queue.stats().oldest_pending.unwrap();
     queue.reject(50, "HTTP 422: odd", now).unwrap();
@@ -68,6 +69,16 @@ fn it_is_the_same_with_a_daemon_and_without() {
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+        // And so is a verification.
+        let (code, stdout, said) = outcome(&mut site.command("verify"));
+        assert_eq!((code, said.as_str()), (0, ""), "{stdout}");
+        let lines: Vec<Value> =
+            stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (whole, generations) = lines.split_last().unwrap();
+        assert!(generations.iter().all(|line| line["type"] == "generation"), "{stdout}");
+        assert_eq!((&whole["type"], &whole["good"]), (&"queue".into(), &true.into()));
+        assert_eq!((&whole["settled"], &whole["in_gaps"]), (&100.into(), &10.into()));
+        assert!(whole["pending"].as_u64().unwrap() >= 190, "{whole}");
         daemon.stop().await;
     });
 }
@@ -166,5 +177,5 @@ fn it_fits_the_terminal_and_has_colours_only_where_wanted() {
     assert!(screen.contains("\u{1b}[31mrejected\u{1b}[0m"), "{screen}");
     let summary = format!("{line} --summary");
     let (_, screen) = on_terminal_with(&summary, 80, "", &[]).unwrap();
-    assert!(screen.contains("188 samples") && screen.contains("a bar for each"), "{screen}");
+    assert!(screen.contains("189 samples") && screen.contains("a bar for each"), "{screen}");
 }

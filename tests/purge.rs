@@ -9,11 +9,12 @@ mod support;
 use harborforge_storage::{Confirmation, Set};
 use serde_json::Value;
 
-use support::{Site, monitor, outcome, real_time, run};
+use support::{Site, alone, monitor, outcome, real_time, run};
 
 /// 10 samples: 1 to 5 delivered, 6 rejected, 7 to 10 waiting.
 fn fill(site: &Site) {
     site.fill(10);
+    let _alone = alone();
     let mut queue = site.queue();
     let now = queue.stats().oldest_pending.unwrap();
     queue.acknowledge(5, Confirmation { wall_ms: now.wall_ms, tag: 1 }).unwrap();
@@ -27,6 +28,7 @@ fn purge(site: &Site, flags: &[&str]) -> (i32, Vec<Value>, String) {
 }
 
 fn left(site: &Site) -> [usize; 3] {
+    let _alone = alone();
     let mut queue = site.queue();
     let limits = harborforge_storage::Limits { records: 100, bytes: 1 << 20 };
     let left = [Set::Pending, Set::Sent, Set::Rejected]
@@ -94,6 +96,28 @@ fn a_running_daemon_does_it_on_request() {
         assert_eq!((books.rejected.len(), books.gaps), (0, 0));
         assert!(books.sampled >= 11, "no number was given back");
     });
+}
+
+/// The example in docs/OPERATIONS.md is what the program prints, but for the bytes on disk, which
+/// are the file system's.
+#[test]
+fn the_example_in_the_handbook_is_a_real_one() {
+    let site = run(async { Site::websocket(&monitor(real_time()).await) });
+    fill(&site);
+    let (code, shown, said) =
+        outcome(site.command("purge").args(["--rejected", "--sent", "--yes"]));
+    assert_eq!((code, said.as_str()), (0, ""));
+    let doc = include_str!("../docs/OPERATIONS.md");
+    let after =
+        doc.split("    $ harborforge-connector purge --rejected --sent --yes | cat\n").nth(1);
+    let told: Vec<_> = after.expect("the example").lines().take(2).collect();
+    let without_bytes = |line: &str| {
+        let mut line: Value = serde_json::from_str(line.trim()).unwrap();
+        line["bytes"] = Value::Null;
+        line
+    };
+    let told: Vec<_> = told.into_iter().map(without_bytes).collect();
+    assert_eq!(shown.lines().map(without_bytes).collect::<Vec<_>>(), told, "{shown}");
 }
 
 /// On a terminal it asks, and takes anything but a yes for a no.

@@ -14,7 +14,7 @@ mod site;
 mod terminal;
 mod tunnel;
 
-pub use alone::spawn;
+pub use alone::{alone, spawn};
 pub use books::Books;
 pub use daemon::{Daemon, Line};
 pub use site::{Site, outcome, program};
