@@ -79,17 +79,16 @@ fn lines(stream: &UnixStream) -> impl Iterator<Item = Value> + use<> {
 fn told(line: &Value) -> String {
     let item = &line["item"];
     let of = |value: &Value, key: &str| value[key].to_string().replace('"', "");
-    match item {
-        Value::String(word) => word.clone(),
-        _ if item["sample"].is_object() => {
-            let sample = &item["sample"];
-            format!("{} {}", of(sample, "seq"), of(sample, "state"))
-        }
-        _ if item["change"].is_object() => {
-            let change = &item["change"];
-            format!("{}..{} {}", of(change, "from"), of(change, "to"), of(change, "state"))
-        }
-        _ => line.to_string(),
+    if let Some(word) = item.as_str() {
+        return word.to_owned();
+    }
+    let (sample, change) = (&item["sample"], &item["change"]);
+    if sample.is_object() {
+        format!("{} {}", of(sample, "seq"), of(sample, "state"))
+    } else if change.is_object() {
+        format!("{}..{} {}", of(change, "from"), of(change, "to"), of(change, "state"))
+    } else {
+        line.to_string()
     }
 }
 

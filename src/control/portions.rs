@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 pub const PORTION: Limits = Limits { records: 256, bytes: 256 * 1024 };
 
 /// How many times as long as it read a reader waits while samples come in.
-const SHARE: u32 = 16;
+const SHARE: u32 = 32;
 /// Longest wait.
 const LONGEST: Duration = Duration::from_secs(1);
 

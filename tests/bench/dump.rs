@@ -40,8 +40,14 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    memory();
-    beside_a_writer();
+    // `-- memory` or `-- writer` for one half of it.
+    let only = |half: &str| std::env::args().any(|argument| argument == half);
+    if !only("writer") {
+        memory();
+    }
+    if !only("memory") {
+        beside_a_writer();
+    }
 }
 
 fn memory() {
