@@ -104,7 +104,7 @@ fn a_dump_beside_a_writer_at_full_speed_is_contiguous() {
         while !stopped.load(Ordering::Relaxed) {
             store.submit(clock::Clock::new().stamp(), b"{}".to_vec());
             while store.view().in_memory > 0 {
-                std::thread::yield_now();
+                block_on(store.changed());
             }
             written += 1;
         }
