@@ -244,3 +244,17 @@ fn a_damaged_sample_is_told_and_the_others_shown() {
     let shown = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
     assert!(shown < 600, "a damaged sample was shown as good");
 }
+
+/// The screen in docs/OPERATIONS.md is what the program prints.
+#[test]
+fn the_screen_in_the_handbook_is_a_real_one() {
+    let bench = Bench::new();
+    let args = ["--state", "all", "--seq", "99..104", "--format", "table"];
+    let shown = String::from_utf8(bench.dump(&args).stdout).unwrap();
+    let doc = include_str!("../docs/OPERATIONS.md");
+    let line = "    $ harborforge-connector dump --state all --seq 99..104 --format table\n";
+    let after = doc.split(line).nth(1).expect("the example");
+    let told: Vec<_> =
+        after.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect();
+    assert_eq!(shown.lines().collect::<Vec<_>>(), told, "docs/OPERATIONS.md should show:\n{shown}");
+}

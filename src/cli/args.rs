@@ -35,6 +35,8 @@ pub enum Command {
     Dump(DumpArgs),
     /// Deliver what waits now; or what was delivered, or refused, once more
     Replay(ReplayArgs),
+    /// Delete samples that are kept though nothing waits for them
+    Purge(PurgeArgs),
     /// Show how delivery is doing: the link, the queue, the last success
     Status(StatusArgs),
     /// Read the whole queue and say whether it is sound; changes nothing
@@ -124,7 +126,7 @@ pub struct DumpArgs {
     /// Only the newest ones
     #[arg(long, value_name = "N")]
     pub tail: Option<u64>,
-    /// Go on showing samples as they come
+    /// Go on showing samples as they come and go; needs a running daemon
     #[arg(long, conflicts_with_all = ["summary", "until"])]
     pub follow: bool,
     /// How to show them [default: table on a terminal, jsonl in a pipe]
@@ -133,6 +135,23 @@ pub struct DumpArgs {
     /// Counts, bytes and times instead of the samples
     #[arg(long, conflicts_with = "format")]
     pub summary: bool,
+}
+
+/// Arguments of `purge`.
+#[derive(Debug, clap::Args)]
+pub struct PurgeArgs {
+    /// The samples the Monitor refused for good
+    #[arg(long, required_unless_present_any = ["sent", "quarantine"])]
+    pub rejected: bool,
+    /// The delivered samples kept for `replay --sent`
+    #[arg(long)]
+    pub sent: bool,
+    /// The damaged parts of the queue that were set aside
+    #[arg(long)]
+    pub quarantine: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `verify`.

@@ -11,16 +11,19 @@ pub mod check;
 pub mod demo;
 pub mod dump;
 pub mod enroll;
+pub mod purge;
 pub mod replay;
 pub mod run;
 pub mod sample;
 pub mod status;
+mod terminal;
 pub mod verify;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -124,20 +127,25 @@ impl CliError {
             },
             ClientError::NoDaemon { .. }
             | ClientError::Denied { .. }
+            | ClientError::Cut { .. }
             | ClientError::Answer(_)
             | ClientError::Io { .. } => Exit::Failed,
         };
         Self::from_error(exit, error)
     }
 
-    /// Why the queue's files cannot be read for `task`, the name of a command.
-    fn of_queue(error: &harborforge_storage::Error, task: &str) -> Self {
-        if let harborforge_storage::Error::Locked { pid, .. } = error {
-            let holder = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+    /// Why the queue's files cannot be used; `socket` is where a daemon was looked for.
+    #[must_use]
+    pub fn of_queue(error: &harborforge_storage::Error, socket: &Path) -> Self {
+        if let harborforge_storage::Error::Locked { path, pid } = error {
+            let holder =
+                pid.map_or_else(|| "another process".to_owned(), |p| format!("process {p}"));
             let text = format!(
-                "the daemon{holder} has this queue open, and this version cannot look into a \
-                 running daemon's queue: stop it (systemctl stop harborforge-connector), {task}, \
-                 start it again; what is queued stays queued"
+                "{holder} has this queue open ({}), and no daemon that does answers on {}: if it is \
+                 the daemon, say with --config which configuration it was started with (its \
+                 control_socket is another one), or look into its log; if not, wait for its end",
+                path.display(),
+                socket.display()
             );
             return Self::new(Exit::Storage, text);
         }
@@ -200,6 +208,16 @@ impl Context {
         }
     }
 
+    /// Connects to the daemon that has the queue of this configuration; `None` when the files can
+    /// be read without it, since none runs or the one that answers has another queue.
+    ///
+    /// # Errors
+    /// As for [`daemon`](Self::daemon).
+    pub fn daemon_of_queue(&self, config: &Config) -> Result<Option<Client>, CliError> {
+        let daemon = self.daemon(config)?;
+        Ok(daemon.filter(|_| !harborforge_storage::is_free(&config.data_dir)))
+    }
+
     /// Sets up logging as configured and logs the configuration's warnings. For commands that
     /// work in the background; the others speak on stderr by themselves.
     ///
@@ -249,9 +267,23 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args, context),
         Command::Dump(args) => dump::run(args, context),
+        Command::Purge(args) => purge::run(args, context),
         Command::Verify(args) => verify::run(args, context),
         Command::Replay(args) => replay::run(args, context),
     }
+}
+
+/// SIGINT and SIGTERM end the process at once, with [`Exit::Interrupted`]: for a command that has
+/// nothing but connections.
+fn end_at_once() -> Result<(), CliError> {
+    let always = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        let code = Exit::Interrupted as i32;
+        signal_hook::flag::register_conditional_shutdown(signal, code, always.clone()).map_err(
+            |error| CliError::new(Exit::Failed, format!("cannot listen for signals: {error}")),
+        )?;
+    }
+    Ok(())
 }
 
 /// A flag that SIGINT and SIGTERM raise instead of ending the process, for a command that has

@@ -36,6 +36,13 @@ pub enum ClientError {
     /// The daemon says no.
     #[error("{0}")]
     Refused(Refusal),
+    /// The answer ends in the middle.
+    #[error("the daemon closed {} in the middle of its answer: it was stopped, or gave up on a \
+             reader that was too slow", path.display())]
+    Cut {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The answer makes no sense.
     #[error("the daemon's answer is not understood: {0}")]
     Answer(String),
@@ -163,9 +170,10 @@ impl<I: DeserializeOwned, E: DeserializeOwned> Answer<I, E> {
             source,
         })?;
         if line.last() != Some(&b'\n') {
-            let text =
-                if line.len() > MAX_ANSWER { "a line is too long" } else { "it was cut off" };
-            return Err(ClientError::Answer(text.to_owned()));
+            if line.len() <= MAX_ANSWER {
+                return Err(ClientError::Cut { path: self.path.clone() });
+            }
+            return Err(ClientError::Answer("a line is too long".to_owned()));
         }
         match serde_json::from_slice::<Line<I, E>>(&line) {
             Ok(Line::Item(item)) => Ok(Some(item)),

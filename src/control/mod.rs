@@ -14,9 +14,13 @@
 //!   sampling or sending: answers are read from the queue in small portions, behind appends.
 
 pub mod client;
+pub mod dump;
 pub mod enroll;
+mod portions;
 pub mod protocol;
+mod purge;
 pub mod replay;
 pub mod server;
 pub mod socket;
 pub mod status;
+mod verify;

@@ -7,7 +7,9 @@
 //! Invariants: a line never exceeds [`MAX_ANSWER`] bytes; members and kinds that are not known are
 //! ignored by the reader, so that programs of neighbouring versions understand each other.
 
-use harborforge_storage::{Entry, Gap, Problem, Record, Set, Stamp, Uuid};
+use harborforge_storage::{
+    Became, Change, Entry, Gap, GapReason, Problem, Purged, Record, Set, Stamp, Uuid,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -38,14 +40,18 @@ pub enum Request {
     Status,
     /// Items: [`DumpItem`]; the end is [`DumpEnd`].
     Dump(Dump),
-    /// Items and end as the queue's verification has them.
+    /// Items: [`GenerationReport`](harborforge_storage::GenerationReport); the end is
+    /// [`QueueReport`](harborforge_storage::QueueReport).
     Verify,
     /// Items: [`crate::replay::Progress`]; the end is a [`crate::replay::Outcome`].
     Replay(Replay),
-    /// The end tells what was removed.
+    /// The end is [`PurgeEnd`].
     Purge {
         /// What is to go.
         what: Purge,
+        /// Only tell what would go.
+        #[serde(default, skip_serializing_if = "is_false")]
+        dry_run: bool,
     },
     /// The configuration has changed, and perhaps the credentials: no item; the end is
     /// [`Enrolled`].
@@ -105,6 +111,14 @@ pub struct Dump {
     /// Go on with what comes and goes.
     #[serde(default)]
     pub follow: bool,
+    /// Only the newest so many: the daemon may begin there, and may begin earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Dump {
@@ -125,6 +139,10 @@ pub enum DumpItem {
     Sample(Box<WireEntry>),
     /// Something that could not be read.
     Problem(WireProblem),
+    /// What was there has been shown; what follows happens now.
+    Following,
+    /// Samples that came or went.
+    Change(WireChange),
 }
 
 /// How a dump ends.
@@ -197,6 +215,62 @@ impl From<WireEntry> for Entry {
     }
 }
 
+/// Consecutive samples of which the same became at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireChange {
+    /// The first number.
+    pub from: u64,
+    /// The last number.
+    pub to: u64,
+    /// What became of them.
+    pub state: NewState,
+    /// Why they were given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<GapReason>,
+    /// When, wall clock in milliseconds since 1970 UTC.
+    pub wall_ms: u64,
+}
+
+/// What may become of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewState {
+    /// It waits for delivery.
+    Pending,
+    /// It is delivered.
+    Sent,
+    /// It was refused for good.
+    Rejected,
+    /// It is listed as a gap.
+    GivenUp,
+}
+
+impl NewState {
+    /// Its name, as the outputs have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Sent => "sent",
+            Self::Rejected => "rejected",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
+impl From<Change> for WireChange {
+    fn from(change: Change) -> Self {
+        let Change { from, to, became, wall_ms } = change;
+        let (state, reason) = match became {
+            Became::Pending => (NewState::Pending, None),
+            Became::Sent => (NewState::Sent, None),
+            Became::Rejected => (NewState::Rejected, None),
+            Became::GivenUp(reason) => (NewState::GivenUp, Some(reason)),
+        };
+        Self { from, to, state, reason, wall_ms }
+    }
+}
+
 /// Something that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireProblem {
@@ -234,6 +308,28 @@ pub enum Purge {
     Sent,
     /// Broken generations.
     Quarantine,
+}
+
+/// What a purge removed, or would remove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeEnd {
+    /// Samples; in quarantine: generations.
+    pub records: u64,
+    /// What they took on disk.
+    pub bytes: u64,
+    /// Samples that stay, since a reader has them.
+    #[serde(default)]
+    pub pinned: u64,
+    /// Samples that stay, since they lie beside samples that wait.
+    #[serde(default)]
+    pub shared: u64,
+}
+
+impl From<Purged> for PurgeEnd {
+    fn from(purged: Purged) -> Self {
+        let Purged { gone, pinned, shared } = purged;
+        Self { records: gone.records, bytes: gone.bytes, pinned, shared }
+    }
 }
 
 /// New credentials, and whose they are. The daemon reads its configuration again first; what it
@@ -360,8 +456,15 @@ mod tests {
 
     #[test]
     fn requests_are_pinned() {
-        let dump =
-            Dump { pending: true, sent: false, rejected: true, from: 1, to: 9, follow: false };
+        let dump = Dump {
+            pending: true,
+            sent: false,
+            rejected: true,
+            from: 1,
+            to: 9,
+            follow: false,
+            tail: None,
+        };
         for (request, text, access) in [
             (Request::Status, r#"{"v":1,"do":"status"}"#, Access::Read),
             (
@@ -371,7 +474,7 @@ mod tests {
             ),
             (Request::Verify, r#"{"v":1,"do":"verify"}"#, Access::Read),
             (
-                Request::Purge { what: Purge::Quarantine },
+                Request::Purge { what: Purge::Quarantine, dry_run: false },
                 r#"{"v":1,"do":"purge","what":"quarantine"}"#,
                 Access::Change,
             ),

@@ -10,13 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use harborforge_storage::{Error, Limits, Snapshot};
 use serde::Serialize;
 
 use super::enroll::{self, Enrolling};
 use super::protocol::{
-    Access, Dump, DumpEnd, DumpItem, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION,
-    Versioned, WireEntry,
+    Access, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION, Versioned,
 };
 use super::socket::{Bound, Peer};
 use super::status::{Figures, Link, OpenClaw, Queue, Status, Success, time};
@@ -35,10 +33,6 @@ pub const LINE_WITHIN: Duration = Duration::from_secs(30);
 /// After a refusal, what the client still says is read for so long, and up to so many bytes.
 const UNREAD_WITHIN: Duration = Duration::from_millis(500);
 const MAX_UNREAD: usize = 1024 * 1024;
-/// What is read from the queue in one go.
-const PORTION: Limits = Limits { records: 256, bytes: 256 * 1024 };
-/// A dump that follows looks for news this often.
-const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
 /// What answers are made from.
 pub struct Daemon {
@@ -97,7 +91,7 @@ impl Server {
                 let place = Place::take(&clients);
                 let daemon = daemon.clone();
                 runtime::spawn(async move {
-                    let mut client = Client { stream };
+                    let mut client = Client::new(stream);
                     let Some(_place) = place else {
                         let text = "too many are asking at once: try again in a moment";
                         client.refuse(Refusal::new(RefusalKind::Busy, text)).await;
@@ -129,13 +123,21 @@ impl Drop for Place {
 }
 
 /// Nobody reads the answer any more.
-pub(super) struct Gone;
+#[derive(Debug)]
+pub struct Gone;
 
-pub(super) struct Client {
+/// One connection, and the ways to answer on it.
+pub struct Client {
     stream: UnixStream,
 }
 
 impl Client {
+    /// A connection whose request has been read.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream }
+    }
+
     async fn serve(&mut self, daemon: &Daemon, own_uid: u32) {
         let Some(line) = runtime::timeout(REQUEST_WITHIN, self.request()).await.flatten() else {
             return;
@@ -202,7 +204,11 @@ impl Client {
     async fn answer(&mut self, request: Request, daemon: &Daemon) -> Result<(), Gone> {
         let done = match request {
             Request::Status => self.status(daemon).await?,
-            Request::Dump(dump) => self.dump(&dump, daemon).await?,
+            Request::Dump(dump) => super::dump::answer(self, &dump, &daemon.store).await?,
+            Request::Purge { what, dry_run } => {
+                super::purge::answer(self, what, dry_run, &daemon.store).await?
+            }
+            Request::Verify => super::verify::answer(self, &daemon.store).await?,
             Request::Replay(replay) => self.replay(&replay, daemon).await?,
             Request::Enroll(request) => match enroll::ask(&daemon.enrolling, request).await {
                 Ok(enrolled) => {
@@ -211,10 +217,6 @@ impl Client {
                 }
                 Err(refusal) => Err(refusal),
             },
-            Request::Verify | Request::Purge { .. } => {
-                let text = "this daemon cannot do that yet";
-                Err(Refusal::new(RefusalKind::Request, text))
-            }
         };
         if let Err(refusal) = done {
             self.refuse(refusal).await;
@@ -252,83 +254,6 @@ impl Client {
         Ok(Ok(()))
     }
 
-    async fn dump(&mut self, dump: &Dump, daemon: &Daemon) -> Result<Result<(), Refusal>, Gone> {
-        let mut numbers = dump.from..=dump.to;
-        loop {
-            let (sets, now) = (dump.sets(), daemon.store.now());
-            let range = numbers.clone();
-            let taken = daemon.store.call(move |queue| Ok(queue.snapshot(&sets, range, now))).await;
-            let snapshot = match taken {
-                Ok(snapshot) => snapshot,
-                Err(error) => return Ok(Err(of_store(&error))),
-            };
-            let end = DumpEnd { gaps: snapshot.gaps().to_vec() };
-            let next = snapshot.last().saturating_add(1).max(*numbers.start());
-            if let Err(refusal) = self.show(snapshot, daemon).await? {
-                return Ok(Err(refusal));
-            }
-            if !dump.follow || next > dump.to {
-                self.end(&end).await?;
-                return Ok(Ok(()));
-            }
-            numbers = next..=dump.to;
-            while daemon.store.view().queue.is_none_or(|at| at.next_seq <= next) {
-                runtime::sleep(FOLLOW_EVERY).await;
-                if self.has_gone().await {
-                    return Err(Gone);
-                }
-            }
-        }
-    }
-
-    async fn show(
-        &mut self,
-        snapshot: Snapshot,
-        daemon: &Daemon,
-    ) -> Result<Result<(), Refusal>, Gone> {
-        let mut held = Some(snapshot);
-        while let Some(mut snapshot) = held.take() {
-            let read = daemon
-                .store
-                .call(move |queue| {
-                    let shown = queue.read_snapshot(&mut snapshot, PORTION);
-                    Ok::<_, Error>(match shown {
-                        Ok(shown) if !shown.done => (Ok(shown), Some(snapshot)),
-                        shown => {
-                            queue.end_snapshot(snapshot);
-                            (shown, None)
-                        }
-                    })
-                })
-                .await;
-            let shown = match read {
-                Ok((Ok(shown), rest)) => {
-                    held = rest;
-                    shown
-                }
-                Ok((Err(error), _)) => return Ok(Err(of_store(&StoreError::Queue(error)))),
-                Err(error) => return Ok(Err(of_store(&error))),
-            };
-            let problems = shown.problems.into_iter().map(|p| DumpItem::Problem(p.into()));
-            let samples =
-                shown.entries.into_iter().map(|e| DumpItem::Sample(Box::new(WireEntry::from(e))));
-            let items: Vec<_> = samples.chain(problems).map(Line::<_, Nothing>::Item).collect();
-            let lines = encoded(&items);
-            if self.write(&lines).await.is_err() {
-                if let Some(snapshot) = held {
-                    let given_back = move |queue: &mut harborforge_storage::Queue| {
-                        queue.end_snapshot(snapshot);
-                        Ok(())
-                    };
-                    // Should that fail, the pin runs out by itself.
-                    let _ = daemon.store.call(given_back).await;
-                }
-                return Err(Gone);
-            }
-        }
-        Ok(Ok(()))
-    }
-
     /// Whether the other side has closed; it has nothing more to say, so anything else is ignored.
     pub(super) async fn has_gone(&mut self) -> bool {
         let mut byte = [0];
@@ -363,7 +288,7 @@ impl Client {
         let _ = runtime::timeout(UNREAD_WITHIN, rest).await;
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         match runtime::timeout(LINE_WITHIN, self.stream.write_all(bytes)).await {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(Gone),
@@ -387,9 +312,9 @@ fn permitted(request: &str, peer: Peer, own_uid: u32) -> Result<(), Refusal> {
 }
 
 #[derive(Serialize)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
-fn encoded<I: Serialize, E: Serialize>(lines: &[Line<I, E>]) -> Vec<u8> {
+pub(super) fn encoded<I: Serialize, E: Serialize>(lines: &[Line<I, E>]) -> Vec<u8> {
     let mut out = Vec::new();
     for line in lines {
         let before = out.len();

@@ -6,6 +6,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::changes::Became;
 use crate::engine::{Fault, Store};
 use crate::error::Error;
 use crate::generation::{Generation, Name};
@@ -51,7 +52,9 @@ impl Queue {
             // The records are durable whether or not the mark could be moved.
             self.mark_file.set(self.next_seq.saturating_sub(1));
         }
-        Ok(first..=self.next_seq.saturating_sub(1))
+        let last = self.next_seq.saturating_sub(1);
+        self.changes.note(first, last, Became::Pending, self.now.wall_ms);
+        Ok(first..=last)
     }
 
     fn append_all(&mut self, records: &[NewRecord<'_>]) -> Result<(), Error> {

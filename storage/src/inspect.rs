@@ -101,6 +101,10 @@ impl Inspector {
         for gap in gaps.as_slice() {
             settled.insert(gap.from, gap.to);
         }
+        // Rejected ones whose copies were purged.
+        for g in found.row.iter().filter(|g| g.role == Role::Pending) {
+            g.excluded.iter().for_each(|&(from, to)| settled.insert(from, to));
+        }
         let (mark, mark_condition) = MarkFile::peek(&dir.join("mark"))?;
         let (stored, condition) = CursorFile::peek(&dir.join("cursor"))?;
         let cursor_lost = cursor::is_lost(condition, mark, manifest.next_seq, &found.row);

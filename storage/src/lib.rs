@@ -64,9 +64,11 @@
 //! cache changes nothing.
 
 mod append;
+mod audit;
 mod ballast;
 mod bounds;
 mod census;
+mod changes;
 mod clock;
 mod cursor;
 mod engine;
@@ -85,6 +87,7 @@ mod lock;
 mod manifest;
 mod marks;
 mod mend;
+mod purge;
 mod quarantine;
 mod queue;
 mod ranges;
@@ -105,9 +108,13 @@ mod types;
 mod unreject;
 mod verify;
 
+pub use audit::{Audit, Audited};
+pub use changes::{Became, Change, News, Watch};
 pub use engine::is_engine_thread;
 pub use error::{EngineFault, Error};
 pub use inspect::{Entry, Inspector, Problem, Records};
+pub use lock::is_free;
+pub use purge::{Purge, Purged};
 pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use report::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles};

@@ -11,6 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::error::Error;
 use crate::files;
+use crate::recovery::QUEUE_DIR;
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -64,6 +65,12 @@ impl Lock {
             Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
         }
     }
+}
+
+/// Whether there is a queue in `dir` that this user may read and that no process holds for
+/// writing now.
+pub fn is_free(dir: &Path) -> bool {
+    Lock::share(&dir.join(QUEUE_DIR).join("LOCK")).is_ok()
 }
 
 /// The error that names the holder, if the process noted in the file is still there: a reader

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::ballast::Ballast;
+use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::expiry::WORTH_STORING;
@@ -84,6 +85,8 @@ pub struct Queue {
     pub(crate) oldest: Option<Stamp>,
     pub(crate) quarantined: Tally,
     pub(crate) counters: Counters,
+    /// What became of records lately, for those who follow.
+    pub(crate) changes: Changes,
     /// What happened since the last maintenance.
     pub(crate) news: Maintenance,
     /// Opening is over: what is found missing from now on is in no report.

@@ -9,6 +9,13 @@ pub(crate) struct RangeSet {
 }
 
 impl RangeSet {
+    /// The set of all numbers in these ranges.
+    pub(crate) fn from_runs(runs: &[(u64, u64)]) -> Self {
+        let mut set = Self::default();
+        runs.iter().for_each(|&(from, to)| set.insert(from, to));
+        set
+    }
+
     /// Adds `from..=to`; an empty range adds nothing.
     pub(crate) fn insert(&mut self, from: u64, to: u64) {
         if from > to {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::ballast::Ballast;
 use crate::census::find_generations;
+use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::cursor;
 use crate::engine::{Fault, Sight, Visit};
@@ -147,6 +148,7 @@ impl Queue {
             oldest: None,
             quarantined: Tally::default(),
             counters: Counters::default(),
+            changes: Changes::default(),
             news: Maintenance { quarantined: set_aside, ..Maintenance::default() },
             reported: false,
             ballast: Ballast::find(&dir),
@@ -195,6 +197,23 @@ impl Queue {
         Ok((queue, report))
     }
 
+    /// Opens the queue in `dir` for writing if there is one; none is made.
+    ///
+    /// # Errors
+    /// [`Error::NoQueue`]; else as for [`open`](Self::open).
+    pub fn open_existing(
+        dir: &Path,
+        options: Options,
+        now: Stamp,
+    ) -> Result<(Self, OpenReport), Error> {
+        let lock = dir.join(QUEUE_DIR).join("LOCK");
+        match lock.try_exists() {
+            Ok(true) => Self::open(dir, options, now),
+            Ok(false) => Err(Error::NoQueue { path: lock }),
+            Err(error) => Err(Error::io("look at", &lock, error)),
+        }
+    }
+
     /// Finds the next number, and which numbers are settled beside the cursor.
     fn settle_what_is_known(
         &mut self,
@@ -219,6 +238,10 @@ impl Queue {
         // The cursor may have gone back behind the generations, if its newest slot was lost.
         let low = self.row.iter().find(|g| g.role == Role::Pending).map_or(u64::MAX, |g| g.first);
         let low = low.min(self.cursor.saturating_add(1));
+        // Rejected ones whose copies were purged.
+        for g in self.row.iter().filter(|g| g.role == Role::Pending) {
+            g.excluded.iter().for_each(|&(from, to)| self.settled.insert(from, to));
+        }
         self.settle_rejected(low)?;
         self.settled.forget_below(low.min(self.cursor.saturating_add(1)));
 

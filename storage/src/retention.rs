@@ -37,8 +37,7 @@ impl Queue {
         self.tell_time(now);
         self.date_generations();
         self.measure_unsealed();
-        let (now_ms, limit) = (self.clock.now_ms(), millis(self.options.pin_limit));
-        self.pins.retain(|pin| now_ms.saturating_sub(pin.since_ms) < limit);
+        self.end_old_pins();
         self.end_costly_pins();
         let done = self.with_room(Need::Append, |queue| queue.maintain_once(now));
         let full = done.as_ref().is_err_and(Error::is_full);
@@ -136,7 +135,7 @@ impl Queue {
 
     /// Reopens generations that were closed to appends, so that each has a current snapshot:
     /// with one, damage shows as an error where it lies instead of silently costing the tail.
-    fn seal_closed(&mut self) -> Result<(), Error> {
+    pub(crate) fn seal_closed(&mut self) -> Result<(), Error> {
         let cache = self.options.cache_bytes;
         let mut sealed = 0;
         let mut broken = Vec::new();
@@ -270,7 +269,7 @@ impl Queue {
     }
 
     /// The last success outlives its generation in a small file of its own.
-    fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
+    pub(crate) fn copy_success_out_of(&mut self, at: usize) -> Result<(), Error> {
         if self.holds_last_success(at) { self.copy_success() } else { Ok(()) }
     }
 
@@ -327,6 +326,11 @@ impl Queue {
     /// does not count.
     pub(crate) fn may_delete(&self) -> bool {
         self.undeleted.iter().all(|path| is_doomed(path))
+    }
+
+    pub(crate) fn end_old_pins(&mut self) {
+        let (now_ms, limit) = (self.clock.now_ms(), millis(self.options.pin_limit));
+        self.pins.retain(|pin| now_ms.saturating_sub(pin.since_ms) < limit);
     }
 
     pub(crate) fn is_pinned(&self, g: &Generation) -> bool {

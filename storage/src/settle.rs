@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use crate::append::closed;
+use crate::changes::Became;
 use crate::engine::Fault;
 use crate::error::Error;
 use crate::generation::Generation;
@@ -43,6 +44,7 @@ impl Queue {
         for &(from, to) in &confirmed {
             let run = to.saturating_sub(from).saturating_add(1);
             self.counters.acknowledged = self.counters.acknowledged.saturating_add(run);
+            self.changes.note(from, to, Became::Sent, confirmation.wall_ms);
             self.settle_bytes(from, to);
         }
         if success != self.success {
@@ -87,6 +89,7 @@ impl Queue {
         self.settle_bytes(seq, seq);
         self.settled.insert(seq, seq);
         self.counters.rejected = self.counters.rejected.saturating_add(1);
+        self.changes.note(seq, seq, Became::Rejected, now.wall_ms);
         tracing::debug!(seq, size, reason, "record rejected");
         self.advance();
         Ok(())
@@ -189,6 +192,7 @@ impl Queue {
                     self.counters.corrupt = self.counters.corrupt.saturating_add(run);
                 }
             }
+            self.changes.note(from, to, Became::GivenUp(reason), now.wall_ms);
             self.settle_bytes(from, to);
             self.settled.insert(from, to);
         }
@@ -232,6 +236,8 @@ impl Queue {
                 }
                 let run = to.saturating_sub(from).saturating_add(1);
                 self.counters.corrupt = self.counters.corrupt.saturating_add(run);
+                let became = Became::GivenUp(GapReason::Corrupt);
+                self.changes.note(from, to, became, self.now.wall_ms);
                 if self.reported {
                     tracing::error!(from, to, "records cannot be read back, listed as a gap");
                 }

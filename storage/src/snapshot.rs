@@ -89,6 +89,75 @@ impl Queue {
         }
     }
 
+    /// These numbers as they were when they entered `set`, whatever became of them since: for
+    /// [`Became`](crate::Became), to be read and given back like any snapshot.
+    pub fn snapshot_of(&mut self, set: Set, numbers: RangeInclusive<u64>, now: Stamp) -> Snapshot {
+        let (next, end) = (*numbers.start(), *numbers.end());
+        Snapshot {
+            pin: self.pin(next..=end, now),
+            sets: vec![set],
+            cursor: match set {
+                Set::Pending => next.saturating_sub(1),
+                Set::Sent | Set::Rejected => end,
+            },
+            last: end,
+            settled: RangeSet::default(),
+            unrejected: RangeSet::default(),
+            gaps: Vec::new(),
+            next,
+            end,
+        }
+    }
+
+    /// A number from which on the newest `count` records of these sets lie, as far up as can be
+    /// told without a look at the disk.
+    pub fn tail(&self, sets: &[Set], count: u64) -> u64 {
+        if count == 0 {
+            return self.next_seq;
+        }
+        let mut starts = vec![1];
+        let mut left = count;
+        let mut newest = |runs: Vec<(u64, u64)>, left: &mut u64| {
+            for (from, to) in runs.into_iter().rev() {
+                let run = to.saturating_sub(from).saturating_add(1);
+                if run >= *left {
+                    starts.push(to.saturating_sub(left.saturating_sub(1)));
+                    *left = 0;
+                    return;
+                }
+                *left = left.saturating_sub(run);
+            }
+        };
+        if sets.contains(&Set::Pending) {
+            let last = self.next_seq.saturating_sub(1);
+            newest(self.settled.outside(self.cursor.saturating_add(1), last), &mut left);
+        }
+        if sets.contains(&Set::Sent) {
+            for g in self.row.iter().rev().filter(|g| g.first <= self.cursor && !g.is_empty()) {
+                if left == 0 {
+                    break;
+                }
+                let excluded = match g.role {
+                    Role::Sent => RangeSet::from_runs(&g.excluded),
+                    Role::Pending | Role::Rejected => self.settled.clone(),
+                };
+                newest(excluded.outside(g.first, g.last.min(self.cursor)), &mut left);
+            }
+        }
+        if sets.contains(&Set::Rejected) {
+            let mut rejects: Vec<_> = self.rejects.iter().map(|g| (g.first, g.records)).collect();
+            rejects.sort_unstable();
+            let mut held = 0u64;
+            let enough = rejects.iter().rev().find(|&&(_, records)| {
+                held = held.saturating_add(records);
+                held >= count
+            });
+            starts.extend(enough.map(|&(first, _)| first));
+        }
+        // Whichever of them it is: from there on at least so many follow.
+        starts.into_iter().max().unwrap_or(1)
+    }
+
     /// The next portion of a snapshot.
     ///
     /// # Errors

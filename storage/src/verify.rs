@@ -25,7 +25,7 @@ use crate::quarantine::QUARANTINE;
 use crate::ranges::RangeSet;
 use crate::record;
 use crate::report::{FileState, GenerationReport, Numbers, QueueReport};
-use crate::types::{Set, Tally};
+use crate::types::{Gap, Set, Tally};
 
 /// The reading of a whole queue: an iterator over its generations, and then the sum.
 ///
@@ -120,7 +120,7 @@ impl Verification<'_> {
         let ahead = inspector.cursor.saturating_add(1);
         let mut sum = self.sum;
         sum.next_seq = last.saturating_add(1);
-        sum.in_gaps = in_gaps(inspector, ahead, last);
+        sum.in_gaps = in_gaps(inspector.gaps.as_slice(), ahead, last);
         sum.rejected = inspector.settled.count_within(ahead, last).saturating_sub(sum.in_gaps);
         sum.files.last_success = last_success(inspector)?;
         sum.good = sum.bad_generations == 0
@@ -170,7 +170,7 @@ impl Verification<'_> {
         }
         let Seen { mut report, owed, expected, .. } = seen;
         let covered = expected.saturating_sub(1).max(if g.first <= due { due } else { 0 });
-        report.in_gaps = in_gaps(inspector, g.first, covered);
+        report.in_gaps = in_gaps(inspector.gaps.as_slice(), g.first, covered);
         report.disk_bytes = files::disk_usage(&path);
         let (role, first) = (g.role, g.first);
         self.last = self.last.max(covered).max(report.last_seq.unwrap_or(0));
@@ -225,20 +225,21 @@ impl Verification<'_> {
 }
 
 /// What the visit of a generation has seen so far.
-struct Seen {
-    report: GenerationReport,
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) report: GenerationReport,
     /// Numbers that need not be in it, or need not be readable.
-    known: RangeSet,
+    pub(crate) known: RangeSet,
     /// The next number that should come; `u64::MAX` where any may.
-    expected: u64,
+    pub(crate) expected: u64,
     /// Numbers from here on are still to be delivered.
-    owed_from: u64,
+    pub(crate) owed_from: u64,
     /// How many of those cannot be.
-    owed: u64,
+    pub(crate) owed: u64,
 }
 
 impl Seen {
-    fn see(&mut self, seq: u64, bytes: &[u8]) {
+    pub(crate) fn see(&mut self, seq: u64, bytes: &[u8]) {
         if seq > self.expected {
             self.miss(self.expected, seq.saturating_sub(1));
         }
@@ -267,7 +268,7 @@ impl Seen {
         }
     }
 
-    fn miss(&mut self, from: u64, to: u64) {
+    pub(crate) fn miss(&mut self, from: u64, to: u64) {
         for (from, to) in self.known.outside(from, to) {
             let owed = to.saturating_add(1).saturating_sub(from.max(self.owed_from));
             self.owed = self.owed.saturating_add(owed);
@@ -343,8 +344,8 @@ fn never_used(inspector: &Inspector, at: usize) -> bool {
 }
 
 /// How many of `from..=to` are listed as a gap.
-fn in_gaps(inspector: &Inspector, from: u64, to: u64) -> u64 {
-    inspector.gaps.as_slice().iter().fold(0u64, |sum, gap| {
+pub(crate) fn in_gaps(gaps: &[Gap], from: u64, to: u64) -> u64 {
+    gaps.iter().fold(0u64, |sum, gap| {
         let (from, to) = (gap.from.max(from), gap.to.min(to));
         sum.saturating_add(if from > to { 0 } else { Numbers { from, to }.count() })
     })

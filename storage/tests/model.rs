@@ -38,6 +38,8 @@ enum Op {
         ahead: u64,
     },
     Unpin,
+    PurgeSent,
+    PurgeRejected,
     /// Cleanly or as a kill would.
     Reopen {
         clean: bool,
@@ -74,6 +76,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0u64..50).prop_map(|seconds| Op::Maintain { seconds }),
         1 => (0u64..20).prop_map(|ahead| Op::Pin { ahead }),
         1 => Just(Op::Unpin),
+        1 => Just(Op::PurgeSent),
+        1 => Just(Op::PurgeRejected),
         2 => (any::<bool>(), prop::option::of((0u64..100_000, 0u64..60)))
             .prop_map(|(clean, reboot)| Op::Reopen { clean, reboot }),
         1 => (-30i64..30).prop_map(|years| Op::Jump(years * (YEAR / SECOND) as i64)),
@@ -104,6 +108,8 @@ enum State {
     Sent,
     Rejected,
     Gap,
+    /// Rejected and then purged.
+    Gone,
 }
 
 /// What the queue must be: a list.
@@ -292,6 +298,24 @@ fn run(ops: Vec<Op>, bound: Option<u64>, retain: u64, max_age: Option<u64>) {
             Op::Unpin => {
                 if let Some(pin) = pins.pop() {
                     q.unpin(pin);
+                }
+            }
+            Op::PurgeSent => {
+                let done = q.purge(Purge::Sent, host.stamp()).unwrap();
+                let left = numbers(q, Set::Sent).len() as u64;
+                assert!(pins.is_empty() || left >= done.pinned);
+                if pins.is_empty() {
+                    assert_eq!(left, done.shared, "only what lies beside pending ones stays");
+                }
+            }
+            // A pin keeps whole generations, which the model does not know.
+            Op::PurgeRejected if !pins.is_empty() => {}
+            Op::PurgeRejected => {
+                let done = q.purge(Purge::Rejected, host.stamp()).unwrap();
+                let rejected = model.set(State::Rejected);
+                assert_eq!(done.gone.records, rejected.len() as u64);
+                for number in rejected {
+                    model.records[number as usize - 1].state = State::Gone;
                 }
             }
             Op::Jump(seconds) => host.jump(seconds * SECOND as i64),

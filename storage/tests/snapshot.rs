@@ -137,3 +137,69 @@ fn a_reader_that_takes_too_long_is_told_what_has_gone() {
     assert_eq!((told, seen), (60 - 7, 47), "8 to 60 have gone, the rest is there");
     queue.end_snapshot(snapshot);
 }
+
+#[test]
+fn the_tail_begins_where_enough_follow() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), &small());
+    append(&mut queue, 100, 300);
+    for seq in [10, 60, 61, 99] {
+        queue.reject(seq, "no", stamp(1)).unwrap();
+    }
+    queue.acknowledge(45, confirm(1)).unwrap();
+    queue.give_up(50..=55, GapReason::Expired, false, stamp(1)).unwrap();
+    queue.maintain(stamp(2)).unwrap();
+    for sets in [&SETS[..], &SETS[..1], &SETS[1..2], &SETS[2..], &SETS[1..], &SETS[..2]] {
+        let all = read_all(&mut queue, sets, 1..=u64::MAX, |_| ());
+        for count in [1, 2, 3, 5, 20, 40, 60, 99, 200, u64::MAX] {
+            let from = queue.tail(sets, count);
+            let wanted = all.len().saturating_sub(usize::try_from(count).unwrap());
+            let newest = &all[wanted..];
+            let found = read_all(&mut queue, sets, from..=u64::MAX, |_| ());
+            assert!(found.ends_with(newest), "{sets:?} {count}: from {from}: {found:?}");
+            // Numbers alone tell it for what is not rejected.
+            if !sets.contains(&Set::Rejected) {
+                assert_eq!(found, newest, "{sets:?} {count}");
+            }
+        }
+    }
+    assert_eq!(queue.tail(&SETS, 0), 101);
+}
+
+#[test]
+fn what_came_and_went_is_told_in_order_and_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), &small());
+    append(&mut queue, 10, 300);
+    let mut watch = queue.watch();
+    assert_eq!(queue.changes(&mut watch, 99), News::default());
+    append(&mut queue, 5, 300);
+    queue.reject(3, "no", stamp(1)).unwrap();
+    queue.acknowledge(12, confirm(2)).unwrap();
+    queue.give_up(13..=14, GapReason::Expired, false, stamp(3)).unwrap();
+    let change =
+        |from, to, became, at: u64| Change { from, to, became, wall_ms: stamp(at).wall_ms };
+    let news = queue.changes(&mut watch, 99);
+    assert!(!news.missed);
+    assert_eq!(
+        news.changes,
+        [
+            change(11, 15, Became::Pending, 0),
+            change(3, 3, Became::Rejected, 1),
+            change(1, 2, Became::Sent, 2),
+            change(4, 12, Became::Sent, 2),
+            change(13, 14, Became::GivenUp(GapReason::Expired), 3),
+        ]
+    );
+    for (set, numbers) in
+        [(Set::Pending, 11..=15), (Set::Sent, 4..=12), (Set::Rejected, 3..=3), (Set::Sent, 1..=2)]
+    {
+        let mut snapshot = queue.snapshot_of(set, numbers.clone(), stamp(4));
+        let shown = queue.read_snapshot(&mut snapshot, ALL).unwrap();
+        assert!(shown.done && shown.problems.is_empty(), "{shown:?}");
+        let found: Vec<_> = shown.entries.iter().map(|e| (e.record.seq, e.set)).collect();
+        assert_eq!(found, numbers.map(|seq| (seq, set)).collect::<Vec<_>>());
+        queue.end_snapshot(snapshot);
+    }
+    queue.close().unwrap();
+}

@@ -11,12 +11,14 @@ mod alone;
 mod books;
 mod daemon;
 mod site;
+mod terminal;
 mod tunnel;
 
-pub use alone::spawn;
+pub use alone::{alone, spawn};
 pub use books::Books;
 pub use daemon::{Daemon, Line};
 pub use site::{Site, outcome, program};
+pub use terminal::{on_terminal, on_terminal_with};
 pub use tunnel::Tunnel;
 
 use std::time::Duration;

@@ -7,14 +7,17 @@ use harborforge_storage::{Entry, Set};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::summary::reason;
+use super::table::Table;
+use crate::control::protocol::WireChange;
 use crate::sample::{Envelope, Sample, splice};
 use crate::sender::classify::printable;
 
 /// An output format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// Columns.
-    Table,
+    Table(Table),
     /// A JSON object a line.
     Jsonl,
     /// Comma-separated values with a head line.
@@ -41,6 +44,16 @@ struct Line<'a> {
     payload: Payload<'a>,
 }
 
+/// A line of jsonl about a sample that was shown before.
+#[derive(Serialize)]
+struct ChangeLine {
+    seq: u64,
+    state: &'static str,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
 /// A sample that is JSON stands as it is; what a fault made of it stands as text.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -49,7 +62,7 @@ enum Payload<'a> {
     Text(String),
 }
 
-const CSV_HEAD: [&str; 20] = [
+const CSV_HEAD: [&str; 21] = [
     "seq",
     "state",
     "sampled_at",
@@ -70,6 +83,7 @@ const CSV_HEAD: [&str; 20] = [
     "agents",
     "agents_running",
     "connector_version",
+    "agent_names",
 ];
 
 impl<'a> Printer<'a> {
@@ -80,12 +94,8 @@ impl<'a> Printer<'a> {
 
     /// What stands before the first sample.
     pub fn begin(&mut self, out: &mut impl Write) -> io::Result<()> {
-        match self.format {
-            Format::Table => writeln!(
-                out,
-                "{:>10}  {:<8}  {:<20}  {:>6}  {:>5}  {:>5}  {:>5}  {:>5}  {:>6}  last error",
-                "seq", "state", "sampled at", "bytes", "cpu%", "mem%", "disk%", "swap%", "agents"
-            ),
+        match &self.format {
+            Format::Table(table) => table.head(out),
             Format::Csv => write_csv(out, &CSV_HEAD),
             Format::Jsonl | Format::Raw => Ok(()),
         }
@@ -93,14 +103,42 @@ impl<'a> Printer<'a> {
 
     /// One sample.
     pub fn entry(&mut self, entry: &Entry, out: &mut impl Write) -> io::Result<()> {
-        match self.format {
-            Format::Table => table_line(entry, out),
+        match &self.format {
+            Format::Table(table) => table.entry(entry, out),
             Format::Jsonl => self.json_line(entry, out),
             Format::Csv => self.csv_line(entry, out),
             Format::Raw => {
                 out.write_all(&entry.record.payload)?;
                 out.write_all(b"\n")
             }
+        }
+    }
+
+    /// Samples that came or went: a line for each, but one line for all in the table. The stored
+    /// bytes do not change, so there is nothing to show of them.
+    pub fn change(&mut self, change: &WireChange, out: &mut impl Write) -> io::Result<()> {
+        let mut numbers = change.from..=change.to;
+        match &self.format {
+            Format::Table(table) => table.change(change, out),
+            Format::Jsonl => numbers.try_for_each(|seq| {
+                let line = ChangeLine {
+                    seq,
+                    state: change.state.name(),
+                    at: time(change.wall_ms),
+                    reason: change.reason.map(reason),
+                };
+                serde_json::to_writer(&mut *out, &line)?;
+                out.write_all(b"\n")
+            }),
+            Format::Csv => numbers.try_for_each(|seq| {
+                let mut fields = [const { String::new() }; CSV_HEAD.len()];
+                let [number, state, _, _, _, error, ..] = &mut fields;
+                *number = seq.to_string();
+                change.state.name().clone_into(state);
+                change.reason.map_or("", reason).clone_into(error);
+                write_csv(out, &fields)
+            }),
+            Format::Raw => Ok(()),
         }
     }
 
@@ -167,36 +205,16 @@ impl<'a> Printer<'a> {
             agents.len().to_string(),
             running.to_string(),
             harmless(sample.as_ref().map_or("", |s| &s.connector_version)),
+            harmless(&agents.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join("; ")),
         ];
         write_csv(out, &fields)
     }
 }
 
-fn table_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
-    let record = &entry.record;
-    let sample = parsed(entry);
-    let of = |pick: fn(&Sample) -> Option<f64>| match sample.as_ref().and_then(pick) {
-        Some(value) => format!("{value:.1}"),
-        None => "-".to_owned(),
-    };
-    let agents = sample.as_ref().map_or_else(|| "-".to_owned(), |s| s.agents.len().to_string());
-    let line = format!(
-        "{:>10}  {:<8}  {:<20}  {:>6}  {:>5}  {:>5}  {:>5}  {:>5}  {agents:>6}  {}",
-        record.seq,
-        name(entry.set),
-        time(record.stamp.wall_ms),
-        record.payload.len(),
-        of(|s| s.cpu_pct),
-        of(|s| s.mem_pct),
-        of(|s| s.disk_pct),
-        of(|s| s.swap_pct),
-        printable(last_error(entry).unwrap_or_default()),
-    );
-    writeln!(out, "{}", line.trim_end())
-}
-
 fn write_csv<T: AsRef<[u8]>>(out: &mut impl Write, fields: &[T]) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(out);
+    // As RFC 4180 has it.
+    let mut builder = csv::WriterBuilder::new();
+    let mut writer = builder.terminator(csv::Terminator::CRLF).from_writer(out);
     writer.write_record(fields).map_err(io::Error::from)?;
     writer.flush()
 }
@@ -208,7 +226,8 @@ fn harmless(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
 }
 
-fn parsed(entry: &Entry) -> Option<Sample> {
+/// The sample, if that is what is stored.
+pub fn parsed(entry: &Entry) -> Option<Sample> {
     serde_json::from_slice(&entry.record.payload).ok()
 }
 
@@ -231,7 +250,8 @@ fn attempts(entry: &Entry) -> u32 {
     u32::from(entry.rejection.is_some())
 }
 
-fn last_error(entry: &Entry) -> Option<&str> {
+/// Why it was refused.
+pub fn last_error(entry: &Entry) -> Option<&str> {
     entry.rejection.as_ref().map(|(reason, _)| reason.as_str())
 }
 
@@ -245,7 +265,13 @@ pub fn time(wall_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use harborforge_storage::{Record, Stamp};
+    use crate::cli::terminal::Look;
+    use crate::control::protocol::NewState;
+    use harborforge_storage::{GapReason, Record, Stamp};
+
+    fn table() -> Format {
+        Format::Table(Table::new(Look::default(), false))
+    }
 
     fn entry(set: Set, payload: &[u8], rejection: Option<&str>) -> Entry {
         Entry {
@@ -290,12 +316,12 @@ mod tests {
         let line = printed(Format::Jsonl, &entry(Set::Pending, b"\xff{oops", None));
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["payload"], "\u{fffd}{oops");
-        assert!(printed(Format::Table, &entry(Set::Pending, b"\xff", None)).contains(" -  "));
+        assert!(printed(table(), &entry(Set::Pending, b"\xff", None)).contains(" -  "));
     }
 
     #[test]
     fn the_table_is_readable_and_says_why_a_sample_was_rejected() {
-        let text = printed(Format::Table, &entry(Set::Rejected, SAMPLE, Some("HTTP 422: no\u{7}")));
+        let text = printed(table(), &entry(Set::Rejected, SAMPLE, Some("HTTP 422: no\u{7}")));
         assert_eq!(
             text,
             "       seq  state     sampled at             bytes   cpu%   mem%  disk%  swap%  agents  last error\n         7  rejected  2026-03-11T21:00:00Z     215   12.5      -   62.0    0.0       0  HTTP 422: no\\u{7}\n"
@@ -312,6 +338,52 @@ mod tests {
         assert_eq!(row.get(5), Some("'=1+1, \"x\""));
         assert_eq!(row.get(9), Some(""), "a figure that could not be read is empty, not 0");
         assert_eq!(row.get(13), Some("0.12"));
+    }
+
+    #[test]
+    fn csv_is_as_the_rfc_has_it_and_names_the_agents() {
+        let named = String::from_utf8(SAMPLE.to_vec()).unwrap().replace(
+            "\"agents\":[]",
+            r#""agents":[{"id":"a","name":"=cmd|' /C calc'!A0","status":"running"},{"id":"b","name":"two","status":"idle"}]"#,
+        );
+        let text = printed(Format::Csv, &entry(Set::Pending, named.as_bytes(), None));
+        assert_eq!(text.matches("\r\n").count(), text.matches('\n').count());
+        assert!(!text.contains("null"), "{text}");
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let row = reader.records().next().unwrap().unwrap();
+        assert_eq!((row.get(17), row.get(18)), (Some("2"), Some("1")));
+        assert_eq!(row.get(20), Some("'=cmd|' /C calc'!A0; two"));
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_told_sample_by_sample() {
+        let change = WireChange {
+            from: 5,
+            to: 6,
+            state: NewState::GivenUp,
+            reason: Some(GapReason::QueueFull),
+            wall_ms: 1_773_262_800_000,
+        };
+        let told = |format, change: &WireChange| {
+            let mut out = Vec::new();
+            Printer::new(format, "vps.t1").change(change, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            told(Format::Jsonl, &change),
+            "{\"seq\":5,\"state\":\"given_up\",\"at\":\"2026-03-11T21:00:00Z\",\"reason\":\"queue_full\"}\n\
+             {\"seq\":6,\"state\":\"given_up\",\"at\":\"2026-03-11T21:00:00Z\",\"reason\":\"queue_full\"}\n"
+        );
+        let sent = WireChange { to: 5, state: NewState::Sent, reason: None, ..change };
+        assert_eq!(
+            told(Format::Jsonl, &sent),
+            "{\"seq\":5,\"state\":\"sent\",\"at\":\"2026-03-11T21:00:00Z\"}\n"
+        );
+        assert_eq!(
+            told(Format::Csv, &change).lines().next(),
+            Some("5,given_up,,,,queue_full,,,,,,,,,,,,,,,")
+        );
+        assert_eq!(told(Format::Raw, &change), "");
     }
 
     #[test]

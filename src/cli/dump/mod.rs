@@ -1,164 +1,193 @@
 //! `dump`: what is queued, oldest first.
 //!
-//! Invariants: nothing below the data directory is written (the queue is read through private
-//! copies, see [`Inspector`]); memory does not grow with the queue, but for `--tail N`, which
-//! keeps N samples; what cannot be read is told on stderr and does not end the dump.
+//! Invariants: it is the same whether a daemon has the queue open or not ([`source`]); nothing
+//! below the data directory is written; memory does not grow with the queue, but for `--tail N`,
+//! which keeps N samples; what cannot be read is told on stderr and does not end the dump.
 
 mod filter;
 mod format;
+mod source;
+mod spark;
 mod summary;
+mod table;
 
 use std::collections::VecDeque;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, BufWriter, Write};
 use std::time::SystemTime;
 
-use harborforge_storage::{Error, Inspector, Set};
+use harborforge_storage::{Entry, Error, Problem};
 
 use self::filter::Filter;
 use self::format::{Format, Printer};
+use self::source::{Item, Next, Source};
 use self::summary::Summary;
+use self::table::Table;
 use super::args::{DumpArgs, DumpFormat, DumpState};
+use super::terminal::Look;
 use super::{CliError, Context, Exit};
 use crate::config::Need;
+use crate::control::client::ClientError;
+use crate::control::protocol::Dump;
 
 /// Prints the queued samples the arguments ask for.
 ///
 /// # Errors
-/// Exit code 3 for the configuration, 4 when the queue cannot be read or a daemon has it, 1 when
-/// the output takes nothing.
+/// Exit code 3 for the configuration, 4 when the queue cannot be read, 1 when the output takes
+/// nothing, the daemon does not answer as it should, or none runs that could be followed.
 pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
     let config = context.load(Need::DataDir)?.config;
-    if args.follow {
-        let text = "--follow shows a running daemon's queue, which this version cannot do yet: \
-                    follow the daemon's log with log_level = \"debug\", or leave --follow out";
-        return Err(CliError::new(Exit::Usage, text));
+    let socket = config.control_socket.as_path();
+    let source = Source::open(context, &config)?;
+    if args.follow && matches!(source, Source::Files(..)) {
+        let text = format!(
+            "only a running daemon's queue can be followed, and none that has the queue in {} \
+             answers on {}: start it, or leave --follow out",
+            config.data_dir.display(),
+            socket.display()
+        );
+        return Err(CliError::new(Exit::Failed, text));
     }
-    let mut inspector =
-        Inspector::open(&config.data_dir).map_err(|error| CliError::of_queue(&error, "dump"))?;
-    // The private copies have to go, so an interrupt ends the reading and not the process.
-    let interrupted = super::interruption()?;
-    let stdout = io::stdout().lock();
-    let for_people = stdout.is_terminal();
-    let mut out = BufWriter::new(stdout);
+    let look = Look::of_stdout();
+    let mut out = BufWriter::new(io::stdout().lock());
     let filter = Filter::new(args, SystemTime::now());
     let done = if args.summary {
-        summarise(&mut inspector, args.state, &filter, for_people, &interrupted, &mut out)
+        summarise(source, args, &filter, look, &mut out)
     } else {
+        let table = || {
+            let refusals = args.state != DumpState::Pending && args.state != DumpState::Sent;
+            Format::Table(Table::new(look, refusals || args.follow))
+        };
         let format = match args.format {
-            Some(DumpFormat::Table) => Format::Table,
+            Some(DumpFormat::Table) => table(),
             Some(DumpFormat::Jsonl) => Format::Jsonl,
             Some(DumpFormat::Csv) => Format::Csv,
             Some(DumpFormat::Raw) => Format::Raw,
-            None if for_people => Format::Table,
+            None if look.width.is_some() => table(),
             None => Format::Jsonl,
         };
         let printer = Printer::new(format, &config.identifier);
-        print(&mut inspector, args, &filter, printer, &interrupted, &mut out)
+        print(source, args, &filter, printer, &mut out)
     };
     match done.and_then(|()| out.flush().map_err(Failure::Output)) {
-        Ok(()) => {
-            tell_problems(&inspector);
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
-        Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, "dump")),
+        Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, socket)),
+        Err(Failure::Daemon(error)) => Err(CliError::of_client(&error)),
         Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
     }
 }
 
-enum Failure {
+/// Why it did not come to its end.
+pub enum Failure {
+    /// By SIGINT or SIGTERM.
     Interrupted,
+    /// The files cannot be read.
     Queue(Error),
+    /// The daemon does not answer as it should.
+    Daemon(ClientError),
+    /// The output takes nothing.
     Output(io::Error),
 }
 
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// What is asked of the queue; times are judged here.
+fn wanted(args: &DumpArgs, filter: &Filter) -> Dump {
+    let (pending, sent, rejected) = match args.state {
+        DumpState::Pending => (true, false, false),
+        DumpState::Sent => (false, true, false),
+        DumpState::Rejected => (false, false, true),
+        DumpState::All => (true, true, true),
+    };
+    let (from, to) = filter.numbers().into_inner();
+    // Clocks jump: the newest of a time need not be the newest of all.
+    let timeless = args.since.is_none() && args.until.is_none() && args.seq.is_none();
+    let tail = args.tail.filter(|_| timeless && !args.summary);
+    Dump { pending, sent, rejected, from, to, follow: args.follow, tail }
+}
+
 fn print(
-    inspector: &mut Inspector,
+    source: Source,
     args: &DumpArgs,
     filter: &Filter,
     mut printer: Printer<'_>,
-    interrupted: &AtomicBool,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    printer.begin(out).map_err(Failure::Output)?;
-    let tail = args.tail.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-    let mut kept = VecDeque::new();
+    printer.begin(out)?;
+    let mut tail = args.tail.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let mut kept: VecDeque<Box<Entry>> = VecDeque::new();
     let mut left = args.limit.unwrap_or(u64::MAX);
-    for entry in inspector.records(sets(args.state), filter.numbers()) {
-        if left == 0 {
-            break;
-        }
-        let entry = entry.map_err(Failure::Queue)?;
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
-        if !filter.takes(&entry) {
-            continue;
-        }
-        match tail {
-            Some(0) => break,
-            Some(count) => {
-                if kept.len() == count {
-                    kept.pop_front();
+    if left == 0 || (tail == Some(0) && !args.follow) {
+        return Ok(());
+    }
+    let dump = wanted(args, filter);
+    source.read(dump, &mut |item| {
+        match item {
+            Item::Sample(entry) if !filter.takes(&entry) => return Ok(Next::More),
+            Item::Sample(entry) => match tail {
+                Some(count) => {
+                    kept.push_back(entry);
+                    if kept.len() > count {
+                        kept.pop_front();
+                    }
+                    return Ok(Next::More);
                 }
-                kept.push_back(entry);
+                None => {
+                    left -= 1;
+                    printer.entry(&entry, out)?;
+                }
+            },
+            Item::Problem(problem) => tell(&problem),
+            Item::Following => {
+                tail = None;
+                kept.drain(..).try_for_each(|entry| printer.entry(&entry, out))?;
             }
-            None => {
-                left -= 1;
-                printer.entry(&entry, out).map_err(Failure::Output)?;
-            }
+            Item::Change(change) => printer.change(&change, out)?,
         }
-    }
-    for entry in &kept {
-        printer.entry(entry, out).map_err(Failure::Output)?;
-    }
-    Ok(())
+        if args.follow && tail.is_none() {
+            // Who follows wants to see it now.
+            out.flush()?;
+        }
+        Ok(if left == 0 { Next::Enough } else { Next::More })
+    })?;
+    Ok(kept.iter().try_for_each(|entry| printer.entry(entry, out))?)
 }
 
 fn summarise(
-    inspector: &mut Inspector,
-    state: DumpState,
+    source: Source,
+    args: &DumpArgs,
     filter: &Filter,
-    for_people: bool,
-    interrupted: &AtomicBool,
+    look: Look,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let mut summary = Summary::default();
-    for entry in inspector.records(sets(state), filter.numbers()) {
-        let entry = entry.map_err(Failure::Queue)?;
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
+    let mut summary = Summary::new(look);
+    let gaps = source.read(wanted(args, filter), &mut |item| {
+        match item {
+            Item::Sample(entry) if filter.takes(&entry) => summary.add(&entry),
+            Item::Problem(problem) => tell(&problem),
+            Item::Sample(_) | Item::Following | Item::Change(_) => {}
         }
-        if filter.takes(&entry) {
-            summary.add(&entry);
-        }
-    }
-    summary.print(inspector.gaps(), for_people, out).map_err(Failure::Output)
+        Ok(Next::More)
+    })?;
+    Ok(summary.print(&gaps, out)?)
 }
 
-fn sets(state: DumpState) -> &'static [Set] {
-    match state {
-        DumpState::Pending => &[Set::Pending],
-        DumpState::Sent => &[Set::Sent],
-        DumpState::Rejected => &[Set::Rejected],
-        DumpState::All => &[Set::Pending, Set::Sent, Set::Rejected],
-    }
-}
-
-fn tell_problems(inspector: &Inspector) {
+/// Tells on stderr what could not be read.
+fn tell(problem: &Problem) {
     let mut stderr = io::stderr().lock();
-    for problem in inspector.problems() {
-        let (path, what) = (problem.path.display(), &problem.what);
-        // A closed stderr leaves nobody to tell.
-        let _ = match (problem.from, problem.to) {
-            (0, _) => writeln!(stderr, "harborforge-connector: {path}: {what}"),
-            (from, to) if from == to => {
-                writeln!(stderr, "harborforge-connector: sample {from} in {path}: {what}")
-            }
-            (from, to) => {
-                writeln!(stderr, "harborforge-connector: samples {from} to {to} in {path}: {what}")
-            }
-        };
-    }
+    let (path, what) = (problem.path.display(), &problem.what);
+    // A closed stderr leaves nobody to tell.
+    let _ = match (problem.from, problem.to) {
+        (0, _) => writeln!(stderr, "harborforge-connector: {path}: {what}"),
+        (from, to) if from == to => {
+            writeln!(stderr, "harborforge-connector: sample {from} in {path}: {what}")
+        }
+        (from, to) => {
+            writeln!(stderr, "harborforge-connector: samples {from} to {to} in {path}: {what}")
+        }
+    };
 }

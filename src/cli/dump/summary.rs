@@ -1,4 +1,4 @@
-//! Counts, bytes and times instead of the samples.
+//! Counts, bytes, times and the course of it instead of the samples.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -7,6 +7,11 @@ use harborforge_storage::{Entry, Gap, GapReason, Set};
 use serde::Serialize;
 
 use super::format::{name, time};
+use super::spark::Spark;
+use crate::cli::terminal::Look;
+
+/// What stands before the lines of a set.
+const INDENT: usize = 10;
 
 /// The figures of each set.
 #[derive(Debug, Default)]
@@ -14,6 +19,7 @@ pub struct Summary {
     pending: Figures,
     sent: Figures,
     rejected: Figures,
+    look: Look,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +28,7 @@ struct Figures {
     bytes: u64,
     first: Option<(u64, u64)>,
     last: Option<(u64, u64)>,
+    course: Spark,
 }
 
 /// What a program reads.
@@ -52,6 +59,11 @@ struct GapLine {
 }
 
 impl Summary {
+    /// An empty one, to be shown like this.
+    pub fn new(look: Look) -> Self {
+        Self { look, ..Self::default() }
+    }
+
     /// Counts a sample; they come in the order of their numbers.
     pub fn add(&mut self, entry: &Entry) {
         let figures = match entry.set {
@@ -64,31 +76,35 @@ impl Summary {
         let here = (entry.record.seq, entry.record.stamp.wall_ms);
         figures.first.get_or_insert(here);
         figures.last = Some(here);
+        figures.course.add(here.1);
     }
 
     /// Prints the sets that hold something, and the gaps: text for people, one JSON object else.
-    pub fn print(&self, gaps: &[Gap], for_people: bool, out: &mut impl Write) -> io::Result<()> {
-        let sets: Vec<_> = [
-            (Set::Pending, &self.pending),
-            (Set::Sent, &self.sent),
-            (Set::Rejected, &self.rejected),
-        ]
-        .into_iter()
-        .filter(|(_, figures)| figures.samples > 0)
-        .map(|(set, figures)| figures.show(name(set)))
-        .collect();
+    pub fn print(&mut self, gaps: &[Gap], out: &mut impl Write) -> io::Result<()> {
+        let mut sets = Vec::new();
+        let mut courses = Vec::new();
+        for (set, figures) in [
+            (Set::Pending, &mut self.pending),
+            (Set::Sent, &mut self.sent),
+            (Set::Rejected, &mut self.rejected),
+        ] {
+            if figures.samples > 0 {
+                sets.push(figures.show(name(set)));
+                courses.push(&mut figures.course);
+            }
+        }
         let gaps: Vec<_> = gaps
             .iter()
             .map(|gap| GapLine { from: gap.from, to: gap.to, reason: reason(gap.reason) })
             .collect();
-        if !for_people {
+        let Some(width) = self.look.width else {
             serde_json::to_writer(&mut *out, &Whole { sets: &sets, gaps: &gaps })?;
             return out.write_all(b"\n");
-        }
+        };
         if sets.is_empty() {
             writeln!(out, "nothing is queued")?;
         }
-        for set in &sets {
+        for (set, course) in sets.iter().zip(courses) {
             writeln!(
                 out,
                 "{:<8}  {} samples, {} bytes, numbers {} to {}",
@@ -106,6 +122,12 @@ impl Summary {
                 set.samples_per_minute
                     .map_or_else(String::new, |rate| format!(", {rate:.1} a minute")),
             )?;
+            let line = course.line(width.saturating_sub(INDENT).min(Spark::MOST));
+            if !line.is_empty() {
+                let step = humantime::format_duration(Duration::from_secs(course.seconds()));
+                writeln!(out, "{:INDENT$}{line}", "")?;
+                writeln!(out, "{:INDENT$}samples, a bar for each {step}", "")?;
+            }
         }
         for gap in &gaps {
             writeln!(out, "gap       {} to {}: {}", gap.from, gap.to, gap.reason)?;
@@ -139,7 +161,8 @@ impl Figures {
     }
 }
 
-fn reason(reason: GapReason) -> &'static str {
+/// The reason's name, as the interface has it.
+pub fn reason(reason: GapReason) -> &'static str {
     match reason {
         GapReason::QueueFull => "queue_full",
         GapReason::Expired => "expired",
@@ -165,7 +188,8 @@ mod tests {
         }
     }
 
-    fn shown(summary: &Summary, for_people: bool) -> String {
+    fn shown(summary: &mut Summary, for_people: bool) -> String {
+        summary.look.width = for_people.then_some(80);
         let gaps = [Gap {
             from: 3,
             to: 5,
@@ -175,7 +199,7 @@ mod tests {
             announced: false,
         }];
         let mut out = Vec::new();
-        summary.print(&gaps, for_people, &mut out).unwrap();
+        summary.print(&gaps, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -186,22 +210,23 @@ mod tests {
             summary.add(&entry(seq, 1_773_262_800_000 + at));
         }
         assert_eq!(
-            shown(&summary, true),
+            shown(&mut summary, true),
             "pending   3 samples, 300 bytes, numbers 1 to 6\n          \
-             from 2026-03-11T21:00:00Z to 2026-03-11T21:01:00Z, 2.0 a minute\n\
+             from 2026-03-11T21:00:00Z to 2026-03-11T21:01:00Z, 2.0 a minute\n          \
+             █     █     █\n          samples, a bar for each 5s\n\
              gap       3 to 5: corrupt\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&shown(&summary, false)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&shown(&mut summary, false)).unwrap();
         assert_eq!(json["sets"][0]["samples"], 3);
         assert_eq!(json["gaps"][0]["reason"], "corrupt");
     }
 
     #[test]
     fn an_empty_queue_and_a_clock_that_ran_backwards() {
-        assert!(shown(&Summary::default(), true).starts_with("nothing is queued\n"));
+        assert!(shown(&mut Summary::default(), true).starts_with("nothing is queued\n"));
         let mut summary = Summary::default();
         summary.add(&entry(1, 1_000));
         summary.add(&entry(2, 0));
-        assert!(!shown(&summary, true).contains("a minute"));
+        assert!(!shown(&mut summary, true).contains("a minute"));
     }
 }

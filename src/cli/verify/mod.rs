@@ -1,7 +1,7 @@
 //! `verify`: reads the whole queue and says whether it is sound.
 //!
 //! Invariants: nothing below the data directory is written (the queue is read through private
-//! copies, see [`Inspector`]); memory does not grow with the queue; what is found is shown as it
+//! copies, see [`Inspector`], or by the daemon that has it open); memory does not grow with the queue; what is found is shown as it
 //! is found, by `show.rs`, which does not care where it comes from. Exit code 0 means that
 //! everything was read and is sound.
 
@@ -11,12 +11,14 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harborforge_storage::{Error, Inspector};
+use harborforge_storage::{Error, GenerationReport, Inspector, QueueReport};
 
 use self::show::{Format, Printer};
 use super::args::{VerifyArgs, VerifyFormat};
 use super::{CliError, Context, Exit};
 use crate::config::Need;
+use crate::control::client::{Answer, Client, ClientError};
+use crate::control::protocol::Request;
 
 /// Reads the queue and prints what it found.
 ///
@@ -33,6 +35,15 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
         None => Format::Jsonl,
     };
     let mut printer = Printer::new(format, &config.data_dir, BufWriter::new(stdout));
+    if let Some(daemon) = context.daemon_of_queue(&config)? {
+        super::end_at_once()?;
+        return match asked(daemon, &mut printer) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(printer.failure()),
+            Err(Asking::Output(error)) => Err(CliError::of_output(&error)),
+            Err(Asking::Daemon(error)) => Err(CliError::of_client(&error)),
+        };
+    }
     let inspector = match Inspector::open(&config.data_dir) {
         Ok(inspector) => inspector,
         Err(Error::NoQueue { path }) if !has_generations(&path) => {
@@ -46,7 +57,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
             );
             return Err(CliError::new(Exit::Storage, text));
         }
-        Err(error) => return Err(CliError::of_queue(&error, "verify")),
+        Err(error) => return Err(CliError::of_queue(&error, &config.control_socket)),
     };
     // The private copies have to go, so an interrupt ends the reading and not the process.
     let interrupted = super::interruption()?;
@@ -54,7 +65,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
         Ok(true) => Ok(()),
         Ok(false) => Err(printer.failure()),
         Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
-        Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, "verify")),
+        Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, &config.control_socket)),
         Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
     }
 }
@@ -63,6 +74,31 @@ enum Failure {
     Interrupted,
     Queue(Error),
     Output(io::Error),
+}
+
+enum Asking {
+    Output(io::Error),
+    Daemon(ClientError),
+}
+
+impl From<io::Error> for Asking {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Has the daemon read everything and shows what it found; whether it is sound.
+fn asked(daemon: Client, printer: &mut Printer<impl Write>) -> Result<bool, Asking> {
+    printer.begin()?;
+    let mut answer: Answer<GenerationReport, QueueReport> =
+        daemon.ask(&Request::Verify, false).map_err(Asking::Daemon)?;
+    while let Some(report) = answer.next_item().map_err(Asking::Daemon)? {
+        printer.generation(&report)?;
+    }
+    let missing = || Asking::Daemon(ClientError::Answer("it has no end".to_owned()));
+    let queue = answer.end().ok_or_else(missing)?;
+    printer.queue(&queue)?;
+    Ok(queue.good)
 }
 
 /// Reads and shows everything; whether it is sound.
