@@ -34,6 +34,7 @@ use harborforge_connector::sender::machine::{Settings, Transports};
 use harborforge_connector::state::StateFile;
 use harborforge_connector::store::{self, Stopped, Store};
 use harborforge_monitor::{Capability, Monitor, Options, test_key};
+use harborforge_storage::BALLAST_BYTES;
 
 const CYCLES: u64 = 20;
 /// Samples handed over before the store is waited for: under what its ring keeps.
@@ -259,7 +260,7 @@ struct Figures {
     memory: u64,
     descriptors: u64,
     threads: u64,
-    /// Bytes allocated on disk for the queue.
+    /// Bytes allocated on disk for the queue, beside its ballast.
     disk: u64,
 }
 
@@ -298,7 +299,7 @@ impl Figures {
             memory: number("VmRSS:") << 10,
             descriptors: fs::read_dir("/proc/self/fd").unwrap().count() as u64,
             threads: number("Threads:"),
-            disk: usage(&dir.join("queue")),
+            disk: usage(&dir.join("queue")).saturating_sub(BALLAST_BYTES),
         }
     }
 }

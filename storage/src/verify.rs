@@ -6,8 +6,9 @@
 //!
 //! What is wrong and what is not:
 //! - A record whose bytes are not what was written, a number nobody holds, a generation or small
-//!   file that cannot be read: wrong. What the daemon makes of it at its next start is the same
-//!   that this says: it delivers the rest and lists these as a gap.
+//!   file that cannot be read: wrong. The daemon makes the same of it at its next start, but
+//!   for what it finds among the bytes of what is broken (`rescue.rs`): that is delivered, the
+//!   rest of what is called lost here becomes a gap.
 //! - What is listed as a gap, what lies in quarantine, and what a kill leaves half-done (an empty
 //!   new generation, a half-written snapshot, a directory being deleted) is not: it is dealt with
 //!   already, or will be without a loss.

@@ -114,7 +114,7 @@ struct Figures {
     memory: u64,
     descriptors: u64,
     threads: u64,
-    /// Bytes allocated on disk for the queue.
+    /// Bytes allocated on disk for the queue, beside its ballast.
     disk: u64,
 }
 
@@ -132,7 +132,7 @@ impl Figures {
             memory: number("VmRSS:") << 10,
             descriptors: fs::read_dir("/proc/self/fd").unwrap().count() as u64,
             threads: number("Threads:"),
-            disk: blocks * 512,
+            disk: (blocks * 512).saturating_sub(BALLAST_BYTES),
         }
     }
 }
