@@ -402,6 +402,8 @@ impl Model {
                 State::Gap
             } else if rejected.contains(&number) {
                 State::Rejected
+            } else if known == Some(State::Gone) {
+                State::Gone
             } else {
                 assert!(number <= stats.cursor, "{harmed}: {number} is gone without a word");
                 State::Sent
@@ -412,6 +414,10 @@ impl Model {
                 (Some(State::Pending), State::Gap) => true,
                 // Twice is better than never; and what was delivered may be unreadable by now.
                 (Some(State::Sent), State::Pending | State::Gap) => harmed == "cursor",
+                // The manifest says that it was purged; without a word it may count as it did before.
+                (Some(State::Gone), State::Pending | State::Gap) => {
+                    harmed == "manifest" || harmed == "cursor"
+                }
                 // What would not be delivered may be, if that is what is not known any more.
                 (Some(State::Gap), State::Pending) => harmed == "manifest",
                 // The reason is lost, and with it that it was not delivered.
