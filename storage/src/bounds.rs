@@ -200,15 +200,17 @@ impl Queue {
         }
     }
 
-    pub(crate) fn enforce_rejected_bound(&mut self) {
+    pub(crate) fn enforce_rejected_bound(&mut self) -> Result<(), Error> {
         while disk_of(self.rejects.iter()) > self.options.rejected_max_bytes {
-            // One that is written to stays. One whose numbers the cursor has not passed goes
-            // last: after a restart they count as pending again, and are refused once more.
+            // One that is written to stays. One whose numbers the cursor has not passed goes last.
             let may_go = |g: &Generation| !g.appendable && !self.is_pinned(g);
             let passed = self.rejects.iter().position(|g| may_go(g) && g.last <= self.cursor);
-            let Some(at) = passed.or_else(|| self.rejects.iter().position(may_go)) else { return };
+            let Some(at) = passed.or_else(|| self.rejects.iter().position(may_go)) else { break };
+            if passed.is_none() {
+                self.exclude_settled()?;
+            }
             if at >= self.rejects.len() {
-                return;
+                break;
             }
             let g = self.rejects.remove(at);
             tracing::warn!(
@@ -218,6 +220,7 @@ impl Queue {
             self.delete_directory(g);
             self.manifest_dirty = true;
         }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::engine::{Fault, Sight, Store, Visit};
 use crate::error::Error;
 use crate::files;
-use crate::generation::{DOOMED, Generation, Name};
+use crate::generation::{DOOMED, Generation, Name, born};
 use crate::manifest::{Role, Sealed};
 use crate::marks::Condition;
 use crate::mend::Repairs;
@@ -161,17 +161,26 @@ pub(crate) fn find_generations(dir: &Path, known: &[Sealed]) -> Result<Generatio
 /// Tells the generations that count from what a failed append left behind.
 ///
 /// Such a one should have been deleted, but that may have failed too, or not have been synced. It
-/// is known by a younger one (with a higher id) that begins at the same number or below: that one
-/// was made for the next try, and what the older holds never counted.
-fn without_superseded(mut names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
-    names.sort_by_key(|name| std::cmp::Reverse(name.id));
+/// is known by a younger one (born with a higher id) that begins at the same number or below: that
+/// one was made for the next try, and what the older holds never counted. What was salvaged from a
+/// broken one is as old as that.
+fn without_superseded(names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
+    let mut by_age: Vec<(u64, u64)> = names
+        .iter()
+        .filter(|name| name.role != Role::Rejected)
+        .map(|name| (born(name.id), name.first))
+        .collect();
+    by_age.sort_unstable();
+    // The lowest number at which one begins that is as young or younger.
     let mut lowest = u64::MAX;
+    for (_, first) in by_age.iter_mut().rev() {
+        lowest = lowest.min(*first);
+        *first = lowest;
+    }
     names.into_iter().partition(|name| {
-        let counts = name.role == Role::Rejected || name.first < lowest;
-        if counts && name.role != Role::Rejected {
-            lowest = name.first;
-        }
-        counts
+        let younger = by_age.partition_point(|&(id, _)| id <= born(name.id));
+        let begins = by_age.get(younger).map_or(u64::MAX, |&(_, first)| first);
+        name.role == Role::Rejected || name.first < begins
     })
 }
 
@@ -197,7 +206,7 @@ pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
     let mut rejects = Vec::new();
     let mut next_id = 1;
     for name in names {
-        next_id = next_id.max(name.id.saturating_add(1));
+        next_id = next_id.max(born(name.id).saturating_add(1));
         let generation = match known.iter().find(|sealed| sealed.id == name.id) {
             Some(sealed) => Generation::from_sealed(name, sealed),
             None => Generation::unknown(name),
@@ -208,7 +217,7 @@ pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
         }
     }
     row.sort_by_key(|g| (g.first, g.id));
-    rejects.sort_by_key(|g| g.id);
+    rejects.sort_by_key(|g| (born(g.id), g.id));
     let mut end = u64::MAX;
     for g in row.iter_mut().rev() {
         if g.sealed {
@@ -283,6 +292,10 @@ mod tests {
         superseded.sort_by_key(|name| name.id);
         assert_eq!(counts, [&row[..], &[rejected]].concat());
         assert_eq!(superseded, left);
+        // What was salvaged from the second takes no number from those that are younger than it.
+        let salvaged = [row[0], row[1].revised(), row[2], row[3]];
+        assert_eq!(without_superseded(salvaged.to_vec()), (salvaged.to_vec(), vec![]));
+        assert_eq!(arrange(salvaged.to_vec(), &[]).next_id, 8);
         let arranged = arrange(all, &[]);
         assert_eq!(arranged.row.iter().map(|g| g.id).collect::<Vec<_>>(), [1, 2, 6, 7]);
         assert_eq!((arranged.rejects.len(), arranged.next_id), (1, 9));

@@ -275,6 +275,15 @@ impl Generation {
     }
 }
 
+/// Added to the id of a generation when what was salvaged from it takes its place: the new one is
+/// as old as the broken one, see `without_superseded` in `census.rs`.
+const REVISION: u64 = 1_000_000_000_000;
+
+/// The id a generation was made under, whatever was salvaged from it since: by it they have an age.
+pub(crate) fn born(id: u64) -> u64 {
+    id % REVISION
+}
+
 /// A generation directory's name, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
@@ -287,6 +296,11 @@ pub(crate) struct Name {
 pub(crate) const DOOMED: &str = ".deleted";
 
 impl Name {
+    /// The name for what was salvaged from this one.
+    pub(crate) fn revised(self) -> Self {
+        Self { id: self.id.saturating_add(REVISION), ..self }
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (numbers, role) = text.split_once('.')?;
         let (first, id) = numbers.split_once('-')?;

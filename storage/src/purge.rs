@@ -101,18 +101,7 @@ impl Queue {
         if self.rejects.iter().all(|g| self.is_pinned(g)) {
             return Ok(());
         }
-        // The copies tell that the numbers are settled; the manifest has to, once they are gone,
-        // and it knows sealed generations alone.
-        for g in self.row.iter_mut().filter(|g| g.role == Role::Pending && !g.sealed) {
-            if self.settled.within(g.first, g.last).next().is_some() {
-                g.appendable = false;
-            }
-        }
-        self.seal_closed()?;
-        for g in self.row.iter_mut().filter(|g| g.role == Role::Pending && g.sealed) {
-            g.excluded = self.settled.within(g.first, g.last).collect();
-        }
-        self.save_manifest()?;
+        self.exclude_settled()?;
         let mut at = 0;
         while let Some(g) = self.rejects.get_mut(at) {
             g.close();
@@ -128,6 +117,22 @@ impl Queue {
             self.manifest_dirty = true;
         }
         Ok(())
+    }
+
+    /// Notes which numbers are settled where their copies are about to go.
+    pub(crate) fn exclude_settled(&mut self) -> Result<(), Error> {
+        // The copies tell that the numbers are settled; the manifest has to, once they are gone,
+        // and it knows sealed generations alone.
+        for g in self.row.iter_mut().filter(|g| g.role == Role::Pending && !g.sealed) {
+            if self.settled.within(g.first, g.last).next().is_some() {
+                g.appendable = false;
+            }
+        }
+        self.seal_closed()?;
+        for g in self.row.iter_mut().filter(|g| g.role == Role::Pending && g.sealed) {
+            g.excluded = self.settled.within(g.first, g.last).collect();
+        }
+        self.save_manifest()
     }
 
     fn purge_sent(&mut self) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::Fault;
 use crate::error::Error;
 use crate::files;
-use crate::generation::Name;
+use crate::generation::{Name, born};
 use crate::manifest::Role;
 use crate::queue::Queue;
 use crate::salvage::Wanted;
@@ -201,7 +201,7 @@ impl Queue {
             .filter(|(_, path)| path.is_dir())
             .filter_map(|(name, path)| Some((set_aside_name(&name)?, path)))
             .collect();
-        found.sort_by_key(|(name, _)| name.id);
+        found.sort_by_key(|(name, _)| (born(name.id), name.id));
         found
     }
 }

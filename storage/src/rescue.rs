@@ -73,8 +73,7 @@ impl Queue {
         if !found.keys().any(|seq| owed.iter().any(|&(from, to)| (from..=to).contains(seq))) {
             return Ok(None);
         }
-        let fresh = Name { id: self.next_id, ..name };
-        self.next_id = self.next_id.saturating_add(1);
+        let fresh = name.revised();
         let building = self.dir.join(format!("{fresh}{BUILDING}"));
         let built = self.dir.join(format!("{fresh}{BUILT}"));
         let done = fill(&building, &found, self.options.cache_bytes).and_then(|()| {

@@ -73,7 +73,7 @@ impl Queue {
         note(self.seal_closed());
         note(self.enforce_sent_bounds());
         self.drop_taken();
-        self.enforce_rejected_bound();
+        note(self.enforce_rejected_bound());
         note(self.enforce_quarantine_bound());
         note(self.sync_mark());
         note(self.save_manifest_if_dirty());
@@ -306,6 +306,11 @@ impl Queue {
     /// Tries again to delete what could not be.
     pub(crate) fn delete_leftovers(&mut self) {
         let leftovers = std::mem::take(&mut self.undeleted);
+        for path in leftovers.iter().filter(|path| !is_doomed(path)) {
+            // What is left of another of this name would be in the way again; if it cannot go
+            // either, the next line says so.
+            let _ = std::fs::remove_dir_all(doomed_name(path));
+        }
         self.undeleted =
             leftovers.iter().filter_map(|path| delete(path).err()).map(|(left, _)| left).collect();
     }
@@ -342,12 +347,18 @@ fn is_doomed(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(DOOMED.as_bytes())
 }
 
+fn doomed_name(path: &Path) -> PathBuf {
+    let mut doomed = path.to_path_buf();
+    doomed.as_mut_os_string().push(DOOMED);
+    doomed
+}
+
 /// Renames a generation's directory, then deletes it; what is left of it under which name, if
 /// that fails.
 fn delete(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     let mut doomed = path.to_path_buf();
     if !is_doomed(path) {
-        doomed.as_mut_os_string().push(DOOMED);
+        doomed = doomed_name(path);
         match std::fs::rename(path, &doomed) {
             Ok(()) => {}
             // It was never made.

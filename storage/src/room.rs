@@ -136,7 +136,8 @@ impl Queue {
         while let Some(at) = self.row.iter().position(|g| self.is_worthless(g)) {
             self.discard(at);
         }
-        self.enforce_rejected_bound();
+        // What is worth nothing goes; should that fail, the rest is tried.
+        let _ = self.enforce_rejected_bound();
         // What cannot be deleted now is over the bound a little longer.
         let _ = self.enforce_quarantine_bound();
         if self.holdings() == before

@@ -9,6 +9,7 @@
 use crate::engine::Visit;
 use crate::error::Error;
 use crate::generation::Generation;
+use crate::manifest::Role;
 use crate::mend::Repairs;
 use crate::queue::Queue;
 use crate::ranges::RangeSet;
