@@ -148,11 +148,12 @@ fn what_format_1_holds_is_found_and_goes_on() {
     queue.close().unwrap();
     let (mut queue, report) = Queue::open(dir.path(), done, stamp_of(90)).unwrap();
     assert!(report.is_clean(), "{report:?}");
-    // A year later, on another machine: too old to take more.
+    // A year later, on another machine: but for the one that takes more, all of it goes.
     let wall_ms = stamp_of(1_000_000).wall_ms;
     queue.maintain(Stamp { wall_ms, boot_ms: 1, boot_id: [1; 16] }).unwrap();
     assert_eq!(queue.position(), Position { cursor: 80, next_seq: 81, pending: 0 });
-    assert_eq!(generations(dir.path(), "pending").len() + generations(dir.path(), "sent").len(), 0);
+    assert!(generations(dir.path(), "pending").len() <= 1);
+    assert_eq!(generations(dir.path(), "sent").len(), 0);
     assert_eq!(queue.rejected(0, ALL).unwrap().len(), 2);
     queue.close().unwrap();
 }

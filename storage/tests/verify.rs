@@ -57,9 +57,13 @@ fn damaged(origin: &Path, damage: impl FnOnce(&Path)) -> (Vec<GenerationReport>,
     let delivered = numbers(&mut queue, Set::Pending);
     let gaps: u64 = queue.gaps().iter().filter(|gap| gap.to > 45).map(|g| g.to - g.from + 1).sum();
     if found.1.files.cursor == FileState::Good {
-        let (waiting, given_up) = (delivered.len() as u64, found.1.lost + found.1.in_gaps);
-        assert!(found.1.pending <= waiting, "{waiting}: {:?}", found.1);
-        assert_eq!(waiting - found.1.pending + gaps, given_up, "{:?}", found.1);
+        let sum = &found.1;
+        let refused = numbers(&mut queue, Set::Rejected);
+        let refused = refused.into_iter().filter(|number| *number > sum.settled).count() as u64;
+        let waiting = delivered.len() as u64;
+        assert!(sum.pending <= waiting + refused - sum.rejected.min(refused), "{waiting}: {sum:?}");
+        let told = sum.pending + sum.rejected + sum.lost + sum.in_gaps;
+        assert_eq!(waiting + refused + gaps, told, "{sum:?}");
     }
     found
 }
