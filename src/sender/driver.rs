@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt as _, pending};
 use futures_util::select_biased;
@@ -443,11 +443,14 @@ impl Driver {
         let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: tag as u8 };
         let told = self.link.told().confirmed(up_to);
         let health = self.health.clone();
+        let figures = self.store.figures().clone();
+        figures.duplicates(self.link.take_duplicates());
         let acknowledged = self
             .in_queue("acknowledge", move |queue| {
                 let before = queue.counters().acknowledged;
                 queue.acknowledge(up_to, at)?;
                 health.delivered(transport, queue.counters().acknowledged - before);
+                figures.confirmed(up_to, Instant::now());
                 if told.is_empty() { Ok(()) } else { queue.gaps_announced(&told) }
             })
             .await;
@@ -465,6 +468,7 @@ impl Driver {
                 self.owed.insert(seq, reason);
                 return;
             }
+            self.store.figures().dropped(&(seq..=seq));
             self.rejected += 1;
             let round = 10u64.checked_pow(self.rejected.ilog10()) == Some(self.rejected);
             if self.rejected < 10 || round {
