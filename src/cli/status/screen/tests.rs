@@ -64,7 +64,7 @@ DELIVERING   over the WebSocket since 2026-03-11T20:30:00Z (30m 0s)
 waiting      nothing
 last         sample 779 by WebSocket, 1h 0m ago
 challenge    accepted
-depth        ▁▁▁▁▂▂▂▂▂▂▂▃▃▃▃▃▃▃▄▄▄▄▄▄▄▄▅▅▅▅▅▅▅▆▆▆▆▆▆▆▇▇▇▇▇▇▇▇███████  most 59
+depth        ▁▁▁▂▂▂▂▂▂▂▃▃▃▃▃▃▃▃▄▄▄▄▄▄▄▅▅▅▅▅▅▅▆▆▆▆▆▆▆▆▇▇▇▇▇▇▇████████  most 59
 cpu          ▁▁▁▁▁▁▁▁▂▂▂▂▂▂▂▂▂▂▂▂▂▃▃▃▃▃▃▃▃▃▃▃▃▄▄▄▄▄▄▄▄▄▄▄▄▄▅▅▅▅ ▅▅▅▅  59.0 %
 kept         700 delivered; 3.0 MiB on disk
 OpenClaw     2026.3.13, 3 agents
