@@ -269,3 +269,79 @@ fn many_who_ask_delay_nobody() {
         daemon.stop().await;
     });
 }
+
+/// A screen without what differs from run to run.
+fn without_figures(screen: &str) -> String {
+    let mut out = String::new();
+    for line in screen.lines().filter(|line| !line.trim().is_empty()) {
+        // The course is as long as the daemon has run.
+        let line: String =
+            line.chars().filter(|c| !('\u{2581}'..='\u{2588}').contains(c)).collect();
+        let mut words: Vec<String> = Vec::new();
+        for word in line.split_whitespace() {
+            let word: String =
+                word.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
+            let mut word = word;
+            while word.contains("##") {
+                word = word.replace("##", "#");
+            }
+            // Durations have one unit or two, sizes any unit.
+            let unit =
+                |w: &str| ["#s", "#m", "#h", "#d"].contains(&w.trim_matches(['(', ')', ',']));
+            if unit(&word) && words.last().is_some_and(|last| unit(last)) {
+                words.pop();
+            }
+            let word = word.replace("#m", "#s").replace("#h", "#s").replace("#d", "#s");
+            words.push(word.replace("#.#", "#").replace("MiB", "KiB"));
+        }
+        out.push_str(&words.join(" "));
+        out.push('\n');
+    }
+    // Wrapped lines break elsewhere when a figure has other digits.
+    out.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace("(#s)", "#s")
+        .replace("#s)", "#s")
+        .replace('(', "")
+}
+
+fn documented(name: &str) -> String {
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATIONS.md"));
+    let mark = format!("<!-- screen: {name} -->\n```text\n$ harborforge-connector status\n");
+    let docs = docs.unwrap();
+    let (_, rest) = docs.split_once(&mark).unwrap_or_else(|| panic!("no {mark}"));
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_screens_of_the_documentation_are_real_ones() {
+    run(async {
+        let shows = |site: &Site, url: &str| {
+            let output = spawn(&mut on_terminal(site, 80, &[], true)?).wait_with_output().unwrap();
+            let shown = String::from_utf8(output.stdout).unwrap().replace('\r', "");
+            Some(shown.replace(url, "https://monitor.example/"))
+        };
+        let compare = |name: &str, shown: &str| {
+            let (shown_, told) = (without_figures(shown), without_figures(&documented(name)));
+            assert_eq!(shown_, told, "{name}:\n{shown}");
+        };
+        let (ok, refusing) = (monitor(real_time()).await, monitor(plain()).await);
+        let site = Site::websocket(&ok);
+        let mut daemon = site.start();
+        daemon.has_appended(3).await;
+        daemon.is_confirmed("websocket").await;
+        let Some(shown) = shows(&site, &ok.url()) else { return };
+        compare("status", &shown.replace("waiting      1 sample", "waiting      nothing"));
+        daemon.stop().await;
+
+        refusing.misbehave(Fault::status(401).at(Route::Heartbeat));
+        let site = Site::new(&refusing);
+        let mut daemon = site.start();
+        daemon.complains(&["401"]).await;
+        daemon.has_appended(3).await;
+        let Some(shown) = shows(&site, &refusing.url()) else { return };
+        compare("status, refused", &shown);
+        daemon.stop().await;
+    });
+}

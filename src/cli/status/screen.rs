@@ -77,12 +77,9 @@ impl Screen {
     /// What is shown while the daemon is away.
     pub fn waiting(&self, socket: &Path, since: SystemTime, now: SystemTime) -> String {
         let mut lines = Lines { screen: *self, lines: Vec::new() };
-        let text = format!(
-            "no daemon answers on {} for {}; waiting for it",
-            place(socket),
-            span(age(since, now))
-        );
+        let text = format!("no daemon for {}, waiting for it", span(age(since, now)));
         lines.state(RED, "NOT RUNNING", &text);
+        lines.say("asked on", &place(socket));
         lines.lines.join("\n") + "\n"
     }
 
