@@ -631,9 +631,9 @@ fn advice(kind: FailureKind, skew: Option<Skew>, key_changed: bool) -> &'static 
     match kind {
         // Neither is cured by a new challenge.
         FailureKind::NotAccepted if skew > PROOF_TOLERANCE => {
-            "set this host's clock (NTP) first: it is more than 120 s from the Monitor's, which is \
-             enough to be refused; only if that does not help, have the Monitor issue a new \
-             challenge (or key)"
+            "set this host's clock (NTP), it is more than 120 s from the Monitor's; if that does \
+             not help, have the Monitor issue a new challenge (or key), put it into the \
+             configuration and send SIGHUP"
         }
         FailureKind::NotAccepted if key_changed => {
             "the Monitor's key has changed and the next tries use the new one: make sure that \
