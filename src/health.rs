@@ -55,8 +55,24 @@ pub struct Counts {
     pub failures: u64,
     /// Handshakes and heartbeats the Monitor did not accept.
     pub refusals: u64,
+    /// Of these, WebSocket handshakes.
+    pub handshake_refusals: u64,
     /// Samples accepted again on request; not among those above.
     pub replayed: u64,
+}
+
+/// What the Monitor thinks of the credentials in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// They were not tried yet.
+    Untried,
+    /// They are accepted.
+    Accepted,
+    /// Heartbeats are accepted, the WebSocket is not: the challenge was used up, say.
+    HeartbeatsOnly,
+    /// They are refused.
+    Refused,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,6 +82,8 @@ struct Lane {
     /// Failures since something arrived.
     failures: u32,
     refused: bool,
+    /// The credentials were refused the last time they were judged at all.
+    denied: bool,
     next: Option<SystemTime>,
 }
 
@@ -76,6 +94,8 @@ struct Inner {
     probing: bool,
     websocket: Lane,
     http: Lane,
+    /// The credentials were accepted, by either transport.
+    accepted: bool,
     state: LinkState,
     since: SystemTime,
     last_error: Option<(SystemTime, String)>,
@@ -97,6 +117,7 @@ impl Health {
             probing: false,
             websocket: Lane::default(),
             http: Lane::default(),
+            accepted: false,
             state: LinkState::Connecting,
             since: now,
             last_error: None,
@@ -116,6 +137,7 @@ impl Health {
         inner.transports = transports;
         inner.websocket = Lane::default();
         inner.http = Lane::default();
+        inner.accepted = false;
         inner.judge(now);
     }
 
@@ -128,8 +150,12 @@ impl Health {
     pub fn report(&self, now: SystemTime, report: &Report) {
         let mut inner = self.inner();
         match report {
-            Report::Delivered { transport } => *inner.lane(*transport) = Lane::working(),
+            Report::Delivered { transport } => {
+                inner.accepted = true;
+                *inner.lane(*transport) = Lane::working();
+            }
             Report::Linked => {
+                inner.accepted = true;
                 inner.counts.links += 1;
                 inner.websocket = Lane::working();
             }
@@ -174,6 +200,19 @@ impl Health {
     #[must_use]
     pub fn probing(&self) -> bool {
         self.inner().probing
+    }
+
+    /// What the Monitor thinks of the credentials. A failure that says nothing about them leaves
+    /// it as it was.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let inner = self.inner();
+        match (inner.websocket.denied, inner.http.denied) {
+            (true, false) if inner.http.works => Standing::HeartbeatsOnly,
+            (true, _) | (_, true) => Standing::Refused,
+            (false, false) if inner.accepted => Standing::Accepted,
+            (false, false) => Standing::Untried,
+        }
     }
 
     /// What has been counted.
@@ -235,11 +274,14 @@ impl Inner {
         let refused = failure.kind == FailureKind::NotAccepted;
         self.counts.failures += 1;
         self.counts.refusals += u64::from(refused);
+        let handshake = refused && transport == Transport::Websocket;
+        self.counts.handshake_refusals += u64::from(handshake);
         self.last_error = Some((now, failure.reason.clone()));
         let lane = self.lane(transport);
         lane.works = false;
         lane.failures = lane.failures.saturating_add(1);
         lane.refused = refused;
+        lane.denied |= refused;
         lane.next = now.checked_add(wait);
     }
 

@@ -19,6 +19,7 @@ pub mod control;
 pub mod crypto;
 pub mod daemon;
 pub mod enrolled;
+pub mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::collector::clock::{Clock, since_boot};
 use crate::collector::schedule::{Decision, Schedule};
 use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::figures::Point;
 use crate::runtime::channel;
+use crate::sample::Sample;
 use crate::store::{Store, chain};
 
 enum Order {
@@ -66,6 +68,15 @@ impl Drop for Sampler {
     }
 }
 
+/// For the course that `status` shows.
+fn note(store: &Store, sample: &Sample) {
+    let view = store.view();
+    let waiting = view.queue.map_or(0, |queue| queue.pending) + view.in_memory as u64;
+    let agents = sample.agents.len() as u64;
+    let point = Point { depth: waiting, cpu_pct: sample.cpu_pct };
+    store.figures().sampled(point, (sample.openclaw_version.clone(), agents));
+}
+
 fn run(
     mut collector: SystemCollector,
     mut schedule: Schedule,
@@ -90,7 +101,9 @@ fn run(
                     tracing::info!(skipped, "the host slept or stalled, samples were skipped");
                 }
                 let stamp = clock.stamp();
-                match collector.collect(stamp.wall(), OpenClawView::default()).encode() {
+                let sample = collector.collect(stamp.wall(), OpenClawView::default());
+                note(store, &sample);
+                match sample.encode() {
                     Ok(payload) => store.submit(stamp, payload),
                     Err(error) => {
                         tracing::error!(error = %chain(&error), "sample cannot be encoded");

@@ -28,6 +28,7 @@ use harborforge_storage::{
 
 use self::given_up::GivenUp;
 use crate::collector::clock;
+use crate::figures::Registry;
 use crate::runtime::channel;
 
 mod outage;
@@ -139,6 +140,7 @@ pub struct Store {
     shared: Arc<Shared>,
     clock: clock::Clock,
     changed: channel::Receiver<()>,
+    figures: Registry,
 }
 
 /// The running thread.
@@ -181,6 +183,7 @@ pub fn start(
         wake: Condvar::new(),
         changed: changed_sender,
     });
+    let figures = Registry::default();
     let worker = Worker {
         shared: shared.clone(),
         dir,
@@ -190,6 +193,7 @@ pub fn start(
         outage: None,
         ballast: true,
         upkeep_failing: false,
+        figures: figures.clone(),
         evicted: GivenUp::new("queue_max_bytes"),
         upkeep_due: Instant::now() + UPKEEP,
         expired: GivenUp::new("queue_max_age"),
@@ -207,7 +211,7 @@ pub fn start(
             ended.unwrap_or(Stopped::Panicked)
         })
         .map_err(StartError::Thread)?;
-    Ok((Store { shared, clock, changed }, StoreThread { thread, ended }))
+    Ok((Store { shared, clock, changed, figures }, StoreThread { thread, ended }))
 }
 
 /// Why the thread was not started.
@@ -265,6 +269,12 @@ impl Store {
         stamp(self.clock.stamp())
     }
 
+    /// Where what happens to samples is measured.
+    #[must_use]
+    pub fn figures(&self) -> &Registry {
+        &self.figures
+    }
+
     /// What the queue holds now.
     #[must_use]
     pub fn view(&self) -> View {
@@ -292,6 +302,7 @@ struct Worker {
     clock: clock::Clock,
     queue: Option<Queue>,
     upkeep_failing: bool,
+    figures: Registry,
     evicted: GivenUp,
     /// The disk refuses, since when and until when it is left alone.
     outage: Option<Outage>,
@@ -384,8 +395,10 @@ impl Worker {
         let Some(queue) = self.queue.as_mut() else { return Ok(()) };
         let records: Vec<_> =
             samples.iter().map(|s| NewRecord { stamp: s.stamp, payload: &s.payload }).collect();
+        let begun = Instant::now();
         match queue.append(&records) {
             Ok(numbers) => {
+                self.figures.appended(numbers.clone(), begun.elapsed(), Instant::now());
                 tracing::debug!(from = numbers.start(), to = numbers.end(), "appended");
                 if let Some(outage) = self.outage.take() {
                     let held = self.shared.orders().held();
@@ -423,6 +436,7 @@ impl Worker {
         if std::mem::replace(&mut self.upkeep_failing, false) {
             tracing::info!("the queue's upkeep works again");
         }
+        done.evicted.iter().chain(&done.expired).for_each(|lost| self.figures.dropped(lost));
         self.evicted.tell(&done.evicted);
         self.expired.tell(&done.expired);
         for path in &done.quarantined {

@@ -61,9 +61,12 @@ pub struct SampleArgs {}
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
-    /// As JSON, for scripts
+    /// As JSON, for scripts; what a pipe gets anyway
     #[arg(long)]
     pub json: bool,
+    /// Draw it again every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// Arguments of `check`.

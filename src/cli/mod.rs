@@ -192,6 +192,21 @@ impl Context {
     /// # Errors
     /// All faults of the configuration, with [`Exit::Config`].
     pub fn load(&self, need: Need) -> Result<Loaded, CliError> {
+        let mut loaded = self.load_own(need)?;
+        let uid = rustix::process::geteuid().as_raw();
+        // What may not be looked at may well be there.
+        loaded.reach_system_daemon(uid, |path| {
+            std::fs::symlink_metadata(path)
+                .map_or_else(|e| e.kind() == io::ErrorKind::PermissionDenied, |_| true)
+        });
+        Ok(loaded)
+    }
+
+    /// The same for what is a daemon itself: it has its own socket.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_own(&self, need: Need) -> Result<Loaded, CliError> {
         config::load(&Sources::of_process(self.flags.clone()), need)
             .map_err(|errors| CliError::of_config(&errors))
     }

@@ -12,7 +12,7 @@ use crate::store::{StartError, chain};
 /// Exit code 3 for the configuration, 4 for the queue as far as the interface names it, 1 for
 /// the rest.
 pub fn run(_args: &RunArgs, context: &Context) -> Result<(), CliError> {
-    let loaded = context.load(Need::Backend)?;
+    let loaded = context.load_own(Need::Backend)?;
     let log = context.start_logging(&loaded)?;
     let flags = context.flags.clone();
     let reload = Box::new(move || load(&Sources::of_process(flags.clone()), Need::Backend));

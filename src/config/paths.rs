@@ -3,8 +3,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::load::Loaded;
 use super::sources::Sources;
+use super::{Config, Key, Origin};
 
 /// The system's configuration file.
 pub(super) const SYSTEM_CONFIG: &str = "/etc/harborforge-connector/config.toml";
@@ -71,4 +74,25 @@ fn xdg(sources: &Sources<'_>, name: &str, in_home: &str) -> Option<PathBuf> {
 /// The XDG specification has relative paths ignored.
 fn absolute(sources: &Sources<'_>, name: &str) -> Option<PathBuf> {
     sources.path_var(name).filter(|path| path.is_absolute())
+}
+
+impl Loaded {
+    /// For a command that asks a daemon: a user who is not root, runs none of his own and has not
+    /// said where it is, reaches the system's, if that is there. `exists` tells of sockets and
+    /// directories.
+    pub fn reach_system_daemon(&mut self, uid: u32, exists: impl Fn(&Path) -> bool) {
+        let by_default = |key| self.origins.get(&key).is_none_or(|from| *from == Origin::Default);
+        let theirs = Path::new(SYSTEM_RUNTIME).join(SOCKET);
+        let config = &*self.config;
+        if uid == 0
+            || !by_default(Key::ControlSocket)
+            || exists(&config.control_socket)
+            || !exists(&theirs)
+        {
+            return;
+        }
+        let own = !by_default(Key::DataDir) || exists(&config.data_dir.join("queue"));
+        let data_dir = if own { config.data_dir.clone() } else { system_data_dir() };
+        self.config = Arc::new(Config { control_socket: theirs, data_dir, ..config.clone() });
+    }
 }

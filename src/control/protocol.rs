@@ -38,6 +38,8 @@ pub struct Versioned {
 pub enum Request {
     /// One item: [`super::status::Status`]; the end is `{}`.
     Status,
+    /// One item: the figures as Prometheus reads them, a string; the end is `{}`.
+    Metrics,
     /// Items: [`DumpItem`]; the end is [`DumpEnd`].
     Dump(Dump),
     /// Items: [`GenerationReport`](harborforge_storage::GenerationReport); the end is
@@ -72,7 +74,7 @@ impl Request {
     #[must_use]
     pub fn access(&self) -> Access {
         match self {
-            Self::Status | Self::Dump(_) | Self::Verify => Access::Read,
+            Self::Status | Self::Metrics | Self::Dump(_) | Self::Verify => Access::Read,
             Self::Replay(replay) if replay.dry_run => Access::Read,
             Self::Replay(_) | Self::Purge { .. } | Self::Enroll(_) => Access::Change,
         }
@@ -83,6 +85,7 @@ impl Request {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Metrics => "metrics",
             Self::Dump(_) => "dump",
             Self::Verify => "verify",
             Self::Replay(_) => "replay",

@@ -17,7 +17,6 @@ use super::protocol::{
     Access, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION, Versioned,
 };
 use super::socket::{Bound, Peer};
-use super::status::{Figures, Link, OpenClaw, Queue, Status, Success, time};
 use crate::config::Config;
 use crate::health::Health;
 use crate::runtime::{self, TaskGuard, UnixStream, channel};
@@ -203,7 +202,8 @@ impl Client {
 
     async fn answer(&mut self, request: Request, daemon: &Daemon) -> Result<(), Gone> {
         let done = match request {
-            Request::Status => self.status(daemon).await?,
+            Request::Status => super::report::status(self, daemon).await?,
+            Request::Metrics => super::report::metrics(self, daemon).await?,
             Request::Dump(dump) => super::dump::answer(self, &dump, &daemon.store).await?,
             Request::Purge { what, dry_run } => {
                 super::purge::answer(self, what, dry_run, &daemon.store).await?
@@ -222,36 +222,6 @@ impl Client {
             self.refuse(refusal).await;
         }
         Ok(())
-    }
-
-    async fn status(&mut self, daemon: &Daemon) -> Result<Result<(), Refusal>, Gone> {
-        let config = daemon.config();
-        let view = daemon.store.view();
-        let looked = daemon
-            .store
-            .call(|queue| Ok((queue.stats(), queue.gaps().to_vec(), queue.last_success().cloned())))
-            .await
-            .ok();
-        let started = daemon.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let status = Status {
-            running: true,
-            pid: Some(std::process::id()),
-            version: CONNECTOR_VERSION.to_owned(),
-            started_at: Some(time(u64::try_from(started.as_millis()).unwrap_or(u64::MAX))),
-            identifier: config.identifier.clone(),
-            backend_url: config.backend_url.as_ref().map(ToString::to_string),
-            link: Some(Link::of(&daemon.health)),
-            queue: looked.as_ref().map(|(stats, gaps, _)| Queue::of(stats, gaps, view)),
-            last_success: looked
-                .as_ref()
-                .and_then(|(_, _, success)| Success::of(success.as_ref()?, &config.identifier)),
-            clock_skew_ms: daemon.health.skew_ms(),
-            openclaw: OpenClaw::default(),
-            figures: looked.as_ref().map(|(stats, ..)| Figures::of(stats, &daemon.health)),
-        };
-        self.item(&status).await?;
-        self.end(&Nothing {}).await?;
-        Ok(Ok(()))
     }
 
     /// Whether the other side has closed; it has nothing more to say, so anything else is ignored.

@@ -4,11 +4,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use harborforge_storage::{Gap, GapReason, LastSuccess, Stats};
+use harborforge_storage::{Gap, GapReason, LastSuccess, Overview, Stamp, Stats};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::health::{self, Health, LinkState};
+use crate::config::{Config, Credential};
+use crate::figures::{Course, Latency, Process, Reading};
+use crate::health::{self, Health, LinkState, Standing};
 use crate::sample::{Envelope, splice};
 use crate::sender::driver::ConfirmedBy;
 use crate::sender::machine::Transport;
@@ -37,10 +39,43 @@ pub struct Status {
     pub last_success: Option<Success>,
     /// How much the Monitor's clock is ahead of ours, where it is known.
     pub clock_skew_ms: Option<i64>,
+    /// What the Monitor thinks of the credentials.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
+    /// Where queue and state are.
+    #[serde(default)]
+    pub data_dir: Option<String>,
     /// OpenClaw, as the newest sample has it.
     pub openclaw: OpenClaw,
     /// Counted since the start.
     pub figures: Option<Figures>,
+    /// The course of the newest samples.
+    #[serde(default)]
+    pub course: Course,
+    /// What the daemon takes.
+    #[serde(default)]
+    pub process: Option<Process>,
+}
+
+/// The credentials and their standing at the Monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// `challenge` or `api_key`.
+    pub kind: String,
+    /// `untried`, `accepted`, `heartbeats_only` or `refused`.
+    pub condition: Standing,
+}
+
+impl Challenge {
+    /// Of the credential in force; `None` when there is none.
+    #[must_use]
+    pub fn of(config: &Config, health: &Health) -> Option<Self> {
+        let kind = match config.credential.as_ref()? {
+            Credential::Challenge(_) => "challenge",
+            Credential::ApiKey(_) => "api_key",
+        };
+        Some(Self { kind: kind.to_owned(), condition: health.standing() })
+    }
 }
 
 /// The link.
@@ -77,6 +112,9 @@ pub struct Queue {
     pub disk_bytes: u64,
     /// When the oldest that waits was taken.
     pub oldest_at: Option<String>,
+    /// How old it is, by the time since boot where that can be told.
+    #[serde(default)]
+    pub oldest_age_seconds: Option<u64>,
     /// The next sample's number.
     pub next_seq: u64,
     /// Delivered samples that are kept.
@@ -129,7 +167,7 @@ pub struct OpenClaw {
 }
 
 /// Counted since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Samples appended.
     pub appended: u64,
@@ -152,6 +190,21 @@ pub struct Figures {
     /// Samples accepted again on request (`replay`); not among the delivered.
     #[serde(default)]
     pub replayed: u64,
+    /// Samples the Monitor said it has already; among the delivered.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// WebSockets accepted after the first.
+    #[serde(default)]
+    pub reconnects: u64,
+    /// WebSocket handshakes that were not accepted; among the refusals.
+    #[serde(default)]
+    pub handshake_refusals: u64,
+    /// How long appends took until they were on disk, by call.
+    #[serde(default)]
+    pub append: Latency,
+    /// From a sample's append to its confirmation.
+    #[serde(default)]
+    pub confirm: Latency,
 }
 
 /// A wall-clock time in milliseconds, as RFC 3339 in UTC with seconds.
@@ -192,7 +245,7 @@ impl Link {
 impl Queue {
     /// The queue's own figures, and what waits in memory before it.
     #[must_use]
-    pub fn of(stats: &Stats, gaps: &[Gap], view: View) -> Self {
+    pub fn of(stats: &Stats, gaps: &[Gap], view: View, now: &Stamp) -> Self {
         Self {
             pending: stats.pending.records,
             in_memory: view.in_memory as u64,
@@ -200,11 +253,31 @@ impl Queue {
             pending_bytes: stats.pending.bytes,
             disk_bytes: stats.disk_bytes,
             oldest_at: stats.oldest_pending.map(|stamp| time(stamp.wall_ms)),
+            oldest_age_seconds: stats.oldest_pending.map(|stamp| stamp.age_at(now).as_secs()),
             next_seq: stats.next_seq,
             sent: stats.sent.records,
             rejected: stats.rejected.records,
             gaps: gaps.iter().map(GapLine::of).collect(),
             quarantined: stats.quarantined.records,
+        }
+    }
+
+    /// The figures of a queue no daemon has open.
+    #[must_use]
+    pub fn at_rest(overview: &Overview, gaps: &[Gap], now: &Stamp) -> Self {
+        Self {
+            pending: overview.pending.records,
+            in_memory: 0,
+            dropped: 0,
+            pending_bytes: overview.pending.bytes,
+            disk_bytes: overview.disk_bytes,
+            oldest_at: overview.oldest_pending.map(|stamp| time(stamp.wall_ms)),
+            oldest_age_seconds: overview.oldest_pending.map(|stamp| stamp.age_at(now).as_secs()),
+            next_seq: overview.next_seq,
+            sent: overview.sent.records,
+            rejected: overview.rejected,
+            gaps: gaps.iter().map(GapLine::of).collect(),
+            quarantined: overview.quarantined,
         }
     }
 }
@@ -247,9 +320,9 @@ impl Success {
 }
 
 impl Figures {
-    /// The queue's counters and the sender's together.
+    /// The queue's counters, the sender's, and what was measured, together.
     #[must_use]
-    pub fn of(stats: &Stats, health: &Health) -> Self {
+    pub fn of(stats: &Stats, health: &Health, measured: &Reading) -> Self {
         let (queue, link) = (stats.counters, health.counts());
         Self {
             appended: queue.appended,
@@ -262,6 +335,11 @@ impl Figures {
             failures: link.failures,
             refusals: link.refusals,
             replayed: link.replayed,
+            duplicates: measured.duplicates,
+            reconnects: link.links.saturating_sub(1),
+            handshake_refusals: link.handshake_refusals,
+            append: measured.append.clone(),
+            confirm: measured.confirm.clone(),
         }
     }
 }

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt as _, pending};
 use futures_util::select_biased;
 use harborforge_storage::{Confirmation, Limits};
 use secrecy::{ExposeSecret as _, SecretString};
+use tracing::Instrument as _;
 
 use super::agents::{OpenClaw, status_changed};
 use super::beside::Links;
@@ -24,6 +25,7 @@ use super::machine::{
     Answered, Attempt, Command, Event, Failure, FailureKind, Handshake, KeyNews, LinkEvent,
     Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
 };
+use super::skew::Skew;
 use super::socket::{Events, OpenLink};
 use crate::health::Health;
 use crate::runtime::{self, Clock, TaskGuard, channel};
@@ -98,6 +100,8 @@ pub struct Driver {
     journals: Journals,
     health: Health,
     rejected: u64,
+    /// The Monitor's key has changed since something was delivered.
+    key_changed: bool,
     openclaw: OpenClaw,
     /// Refused samples that are still to be put aside.
     owed: BTreeMap<u64, String>,
@@ -141,6 +145,7 @@ impl Driver {
             journals: Journals::default(),
             health,
             rejected: 0,
+            key_changed: false,
             openclaw: OpenClaw::default(),
             owed: BTreeMap::new(),
             wake: None,
@@ -233,6 +238,7 @@ impl Driver {
                 self.link = Arc::from(link);
                 self.links.replace(self.link.clone());
                 self.health.start_over(self.clock.wall(), settings.transports);
+                self.key_changed = false;
                 // The settings first, since the mode is among them: a try that they set off
                 // counts as one with the old credentials, whose failure says nothing.
                 self.at_once.push_back(if moved {
@@ -291,6 +297,7 @@ impl Driver {
     /// Says and remembers what a key document says of the key.
     async fn key_fetched(&mut self, fetched: &KeyFetched) {
         if let Some(before) = &fetched.replaces {
+            self.key_changed = true;
             tracing::warn!(
                 before = %before, now = %fetched.fingerprint,
                 "the Monitor's key has changed; set public_key_sha256 to accept one key only"
@@ -360,23 +367,30 @@ impl Driver {
             Command::FetchKey { attempt } => {
                 let link = self.link.clone();
                 let fetch = async move { link.fetch_key().await };
-                runtime::spawn(self.request(fetch, move |result| {
+                let request = self.request(fetch, move |result| {
                     Done::Key(attempt, result.unwrap_or_else(|| Err(panicked())))
-                }));
+                });
+                runtime::spawn(request.instrument(tracing::info_span!("key", attempt)));
             }
             Command::Post { attempt, selection, proof } => {
                 let (link, store) = (self.link.clone(), self.store.clone());
                 let post = async move { post(&link, &store, selection, proof).await };
-                runtime::spawn(self.request(post, move |result| {
+                let request = self.request(post, move |result| {
                     Done::Answer(attempt, result.unwrap_or_else(|| Answered::Failed(panicked())))
-                }));
+                });
+                let transport = name(Transport::Http);
+                let span = tracing::info_span!("link", attempt, transport);
+                runtime::spawn(request.instrument(span));
             }
             Command::Connect { link: name, proof } => {
+                let transport = self::name(Transport::Websocket);
+                let span = tracing::info_span!("link", attempt = name, transport);
                 let link = self.link.clone();
                 let connect = async move { link.connect(proof).await };
-                let _task = runtime::spawn_guarded(self.request(connect, move |result| {
+                let request = self.request(connect, move |result| {
                     Done::Connected(name, result.unwrap_or_else(|| Connected::Broken(panicked())))
-                }));
+                });
+                let _task = runtime::spawn_guarded(request.instrument(span));
                 self.wire = Wire::Connecting { name, _task };
             }
             Command::SaveToken { link } => self.save_token(link).await,
@@ -443,11 +457,14 @@ impl Driver {
         let at = Confirmation { wall_ms: self.store.now().wall_ms, tag: tag as u8 };
         let told = self.link.told().confirmed(up_to);
         let health = self.health.clone();
+        let figures = self.store.figures().clone();
+        figures.duplicates(self.link.take_duplicates());
         let acknowledged = self
             .in_queue("acknowledge", move |queue| {
                 let before = queue.counters().acknowledged;
                 queue.acknowledge(up_to, at)?;
                 health.delivered(transport, queue.counters().acknowledged - before);
+                figures.confirmed(up_to, Instant::now());
                 if told.is_empty() { Ok(()) } else { queue.gaps_announced(&told) }
             })
             .await;
@@ -465,6 +482,7 @@ impl Driver {
                 self.owed.insert(seq, reason);
                 return;
             }
+            self.store.figures().dropped(&(seq..=seq));
             self.rejected += 1;
             let round = 10u64.checked_pow(self.rejected.ilog10()) == Some(self.rejected);
             if self.rejected < 10 || round {
@@ -511,6 +529,21 @@ impl Driver {
         false
     }
 
+    fn delivering(&mut self, now: Duration, transport: Transport) {
+        match self.journals.of(transport).delivered(now) {
+            Some(DeliveryLine::First) => {
+                tracing::info!(transport = name(transport), "delivering");
+            }
+            Some(DeliveryLine::Recovered { failures, after }) => tracing::info!(
+                transport = name(transport),
+                failures,
+                after = %humantime::format_duration(whole_seconds(after)),
+                "delivering again"
+            ),
+            None => {}
+        }
+    }
+
     fn report(&mut self, report: Report) {
         let now = self.clock.mono();
         self.health.report(self.clock.wall(), &report);
@@ -518,18 +551,10 @@ impl Driver {
             self.health.skew(skew.millis);
         }
         match report {
-            Report::Delivered { transport } => match self.journals.of(transport).delivered(now) {
-                Some(DeliveryLine::First) => {
-                    tracing::info!(transport = name(transport), "delivering");
-                }
-                Some(DeliveryLine::Recovered { failures, after }) => tracing::info!(
-                    transport = name(transport),
-                    failures,
-                    after = %humantime::format_duration(whole_seconds(after)),
-                    "delivering again"
-                ),
-                None => {}
-            },
+            Report::Delivered { transport } => {
+                self.key_changed = false;
+                self.delivering(now, transport);
+            }
             Report::Linked => tracing::debug!("the Monitor has accepted the WebSocket"),
             Report::FallbackBegan => {
                 tracing::warn!("the WebSocket is unavailable, heartbeats take over");
@@ -549,7 +574,8 @@ impl Driver {
                 tracing::warn!(
                     transport = name(transport), %reason, failures = line.failures, %lasting,
                     %retry_in,
-                    advice = advice(kind), "not delivered, samples are kept"
+                    advice = advice(kind, self.link.skew(), self.key_changed),
+                    "not delivered, samples are kept"
                 );
             }
             Report::Probing { reason } => tracing::error!(
@@ -596,9 +622,24 @@ fn panicked() -> Failure {
     Failure { kind: FailureKind::Local, reason: reason.to_owned() }
 }
 
+/// A Monitor refuses a proof whose time is further from its own (docs/PROTOCOL.md 3).
+const PROOF_TOLERANCE: Duration = Duration::from_secs(120);
+
 /// What the operator can do about a failure of this kind.
-fn advice(kind: FailureKind) -> &'static str {
+fn advice(kind: FailureKind, skew: Option<Skew>, key_changed: bool) -> &'static str {
+    let skew = Duration::from_millis(skew.unwrap_or_default().millis.unsigned_abs());
     match kind {
+        // Neither is cured by a new challenge.
+        FailureKind::NotAccepted if skew > PROOF_TOLERANCE => {
+            "set this host's clock (NTP), it is more than 120 s from the Monitor's; if that does \
+             not help, have the Monitor issue a new challenge (or key), put it into the \
+             configuration and send SIGHUP"
+        }
+        FailureKind::NotAccepted if key_changed => {
+            "the Monitor's key has changed and the next tries use the new one: make sure that \
+             backend_url is the Monitor you mean; only if they are refused as well, have it issue \
+             a new challenge (or key)"
+        }
         FailureKind::Unreachable => "run `harborforge-connector check` if it lasts",
         FailureKind::Key => "compare the Monitor's key with public_key_sha256",
         FailureKind::Answer => "check backend_url and what stands between here and the Monitor",
@@ -633,5 +674,21 @@ async fn post(link: &Link, store: &Store, selection: Selection, proof: Proof) ->
     match selection {
         Selection::Single { .. } => link.post_single(&load, proof).await,
         Selection::Batch { .. } => link.post_batch(&load, proof).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new challenge is no cure for a wrong clock, nor for a key that has changed.
+    #[test]
+    fn advice_for_a_refusal_names_the_cure() {
+        let refused =
+            |millis, changed| advice(FailureKind::NotAccepted, Some(Skew { millis }), changed);
+        assert!(refused(-121_000, false).starts_with("set this host's clock"));
+        assert!(refused(0, true).starts_with("the Monitor's key has changed"));
+        assert!(refused(119_000, false).starts_with("have the Monitor issue a new challenge"));
+        assert!(advice(FailureKind::Unreachable, None, true).contains("check"));
     }
 }

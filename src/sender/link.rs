@@ -91,6 +91,8 @@ struct Known {
     token: Option<SecretString>,
     skew: Option<Skew>,
     clock_wrong: bool,
+    /// Told since it was asked last.
+    duplicates: u64,
 }
 
 impl Link {
@@ -162,6 +164,11 @@ impl Link {
     #[must_use]
     pub fn skew(&self) -> Option<Skew> {
         self.known().skew
+    }
+
+    /// How many samples the Monitor said it has already, since this was asked last.
+    pub(super) fn take_duplicates(&self) -> u64 {
+        std::mem::take(&mut self.known().duplicates)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -370,6 +377,10 @@ impl Link {
             body: &answer.body,
         };
         let outcome = classify(asked, &reply, SystemTime::now());
+        // The only one of its kind that counts as delivered.
+        if answer.status == 409 && outcome == Outcome::Delivered {
+            self.known().duplicates += 1;
+        }
         Answered::Got { sent, outcome: if answer.resent { soften(outcome) } else { outcome } }
     }
 

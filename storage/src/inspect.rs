@@ -25,7 +25,7 @@ use crate::record::{self, Decoded, Malformed};
 use crate::recovery::QUEUE_DIR;
 use crate::report::{FileState, SmallFiles};
 use crate::scratch::{Copy, Scratch};
-use crate::types::{Gap, Record, Set};
+use crate::types::{Confirmation, Gap, Record, Set};
 
 /// Records read in one go.
 const PORTION: usize = 256;
@@ -44,6 +44,8 @@ pub struct Inspector {
     pub(crate) floor: u64,
     /// Number of the last success.
     pub(crate) success: Option<u64>,
+    /// The same with its confirmation.
+    pub(crate) confirmed: Option<(u64, Confirmation)>,
     pub(crate) settled: RangeSet,
     pub(crate) gaps: Gaps,
     pub(crate) files: SmallFiles,
@@ -133,6 +135,7 @@ impl Inspector {
             mark,
             floor: manifest.next_seq,
             success: stored.success.map(|(seq, _)| seq),
+            confirmed: stored.success,
             files,
             scratch: Scratch::new()?,
             _lock: lock,
@@ -156,6 +159,11 @@ impl Inspector {
     /// All numbers up to this one are settled.
     pub fn cursor(&self) -> u64 {
         self.cursor
+    }
+
+    /// Rejected records there are.
+    pub(crate) fn rejected_count(&self) -> u64 {
+        self.rejected.len() as u64
     }
 
     /// What could not be read so far; complete once [`records`](Self::records) has been read to

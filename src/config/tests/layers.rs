@@ -156,3 +156,31 @@ fn a_socket_path_must_fit_into_an_address() {
     let error = World::new().var("RUNTIME_DIRECTORY", &format!("/{long}")).errors(Need::Nothing);
     assert!(error.starts_with("control_socket: found /xxx"), "{error}");
 }
+
+#[test]
+fn a_user_without_a_daemon_reaches_the_systems_unless_he_said_where_it_is() {
+    let theirs = "/run/harborforge-connector/control.sock";
+    let reached = |world: World, there: &[&str]| {
+        let mut loaded = world.ok(Need::Nothing);
+        let uid = 1000;
+        loaded.reach_system_daemon(uid, |path| there.iter().any(|known| path == Path::new(known)));
+        let config = loaded.config;
+        (config.control_socket.display().to_string(), config.data_dir.display().to_string())
+    };
+    let user = || World::new().uid(1000).var("HOME", "/h").var("XDG_RUNTIME_DIR", "/x");
+    let own = "/x/harborforge-connector/control.sock";
+    let state = "/h/.local/state/harborforge-connector";
+    assert_eq!(reached(user(), &[]), (own.to_owned(), state.to_owned()));
+    assert_eq!(
+        reached(user(), &[theirs]),
+        (theirs.to_owned(), "/var/lib/harborforge-connector".to_owned())
+    );
+    assert_eq!(reached(user(), &[theirs, own]).0, own);
+    let queue = format!("{state}/queue");
+    assert_eq!(reached(user(), &[theirs, &queue]).1, state, "a queue of his own stays his");
+    assert_eq!(reached(user().set("control_socket", "/c"), &[theirs]).0, "/c");
+    let mut root = World::new().ok(Need::Nothing);
+    let before = root.config.control_socket.clone();
+    root.reach_system_daemon(0, |_| false);
+    assert_eq!(root.config.control_socket, before);
+}
