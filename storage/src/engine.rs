@@ -25,7 +25,7 @@ use std::path::Path;
 use crate::files;
 use crate::frames::SEGMENT;
 use crate::mend::{
-    KEPT_LOG, Repairs, free_of_leftovers, keep_log_unless_harmless, move_aside,
+    KEPT_LOG, Repairs, free_of_leftovers, keep_log_unless_harmless, move_aside, put_log_back,
     remove_half_snapshots,
 };
 use crate::record;
@@ -152,7 +152,14 @@ impl Store {
         if dir.join("db").try_exists()? {
             keep_log_unless_harmless(dir, repairs)?;
         }
-        Self::open_as_it_is(dir, cache, repairs)
+        match Self::open_as_it_is(dir, cache, repairs) {
+            Err(fault @ Fault::Io(_)) if repairs.kept_log => {
+                // Refused, not cut off: the next try begins with what this one began with.
+                put_log_back(dir)?;
+                Err(fault)
+            }
+            done => done,
+        }
     }
 
     /// Likewise, where it does not matter what is erased: a copy, or what was delivered.

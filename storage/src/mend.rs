@@ -66,6 +66,13 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
     files::sync_dir(dir)
 }
 
+/// Puts the log back as it was before an opening that the system refused.
+pub(crate) fn put_log_back(dir: &Path) -> io::Result<()> {
+    free_of_leftovers(dir)?;
+    fs::rename(dir.join(KEPT_LOG), dir.join("db"))?;
+    files::sync_dir(dir)
+}
+
 /// Copies the log of the database in `dir` to [`KEPT_LOG`], durably, unless opening it is
 /// harmless, or there is a copy.
 ///
@@ -86,6 +93,8 @@ pub(crate) fn keep_log_unless_harmless(dir: &Path, repairs: &mut Repairs) -> io:
     if copied.is_err() {
         // Room for the next try; it may not be there at all.
         let _ = fs::remove_file(&temporary);
+        // Nothing was opened yet, so nothing may say that it was.
+        let _ = fs::remove_file(&kept);
     }
     repairs.kept_log |= copied.is_ok();
     copied
