@@ -172,7 +172,11 @@ fn priority(level: Level) -> u8 {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
+    use super::testing::with_subscriber;
     use super::*;
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
@@ -196,7 +200,7 @@ mod tests {
         let subscriber = Registry::default()
             .with(parse_filter("info").unwrap())
             .with(output(style, move || writer.clone()));
-        tracing::subscriber::with_default(subscriber, || {
+        with_subscriber(subscriber, || {
             let span = tracing::info_span!("link", attempt = 3);
             let _entered = span.enter();
             tracing::warn!(pending = 7, "the Monitor is away");
@@ -266,7 +270,7 @@ mod tests {
         let (filter, handle) = reload::Layer::new(parse_filter("error").unwrap());
         let handle = LogHandle { filter: handle };
         let subscriber = Registry::default().with(filter);
-        tracing::subscriber::with_default(subscriber, || {
+        with_subscriber(subscriber, || {
             assert!(!tracing::enabled!(Level::INFO));
             assert!(handle.set_filter("nonsense").is_err());
             assert!(!tracing::enabled!(Level::INFO));

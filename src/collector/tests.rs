@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::host::{Host, Memory, Unreadable, Usage};
 use super::{OpenClawView, Settings, SystemCollector, timestamp};
+use crate::logging::testing::with_subscriber;
 use crate::sample::{Agent, AgentStatus, Sample};
 
 /// A host whose figures the test sets while the collector holds it.
@@ -182,7 +183,7 @@ fn a_failure_is_said_once_until_the_figure_came_back() {
         .without_time()
         .with_writer(move || writer.clone())
         .finish();
-    tracing::subscriber::with_default(subscriber, || {
+    with_subscriber(subscriber, || {
         let host = FakeHost::well();
         let mut collector = host.collector();
         collect(&mut collector);

@@ -4,8 +4,8 @@
 mod support;
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 
 use harborforge_storage::*;
 use support::*;
@@ -35,6 +35,10 @@ impl Subscriber for Counter {
 }
 
 fn lines(run: impl FnOnce()) -> usize {
+    // While there is one subscriber in the process, a place that logs is asked about once, on the
+    // thread that comes there first; without one of its own it would answer "nobody" for all.
+    static OTHERS: Once = Once::new();
+    OTHERS.call_once(|| tracing::subscriber::set_global_default(Counter(Arc::default())).unwrap());
     let count = Arc::new(AtomicUsize::new(0));
     tracing::subscriber::with_default(Counter(Arc::clone(&count)), run);
     count.load(Ordering::Relaxed)

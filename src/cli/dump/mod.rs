@@ -1,6 +1,6 @@
 //! `dump`: what is queued, oldest first.
 //!
-//! Invariants: it is the same whether a daemon has the queue open or not ([`source`]); nothing
+//! Invariants: it is the same whether a daemon has the queue open or not (see `source`); nothing
 //! below the data directory is written; memory does not grow with the queue, but for `--tail N`,
 //! which keeps N samples; what cannot be read is told on stderr and does not end the dump.
 
