@@ -57,7 +57,7 @@ impl Queue {
             found.gone.bytes = found.gone.bytes.saturating_add(on_disk);
         };
         match what {
-            Purge::Rejected => self.rejects.iter().for_each(|g| add(g, g.records)),
+            Purge::Rejected => self.rejects.iter().for_each(|g| add(g, g.rejected().records)),
             Purge::Sent => {
                 let mut shared = 0u64;
                 for g in self.row.iter().filter(|g| g.first <= self.cursor) {

@@ -145,7 +145,8 @@ impl Queue {
             }
         }
         if sets.contains(&Set::Rejected) {
-            let mut rejects: Vec<_> = self.rejects.iter().map(|g| (g.first, g.records)).collect();
+            let mut rejects: Vec<_> =
+                self.rejects.iter().map(|g| (g.first, g.rejected().records)).collect();
             rejects.sort_unstable();
             let mut held = 0u64;
             let enough = rejects.iter().rev().find(|&&(_, records)| {
