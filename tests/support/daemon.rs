@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_std::channel::{self, Receiver};
 use async_std::future::timeout;
@@ -226,13 +226,22 @@ impl Daemon {
 
     /// The same with another signal.
     pub async fn stop_by(mut self, signal: Signal) -> Duration {
-        let begun = Instant::now();
         self.signal(signal);
         let status = self.ended().await;
-        let took = begun.elapsed();
         assert!(status.success(), "{status}:\n{}", self.words());
+        // By its own clock: this thread serves the tests beside this one as well.
+        let took = match (self.said_at("stopping"), self.said_at("stopped")) {
+            (Some(begun), Some(ended)) => ended.duration_since(begun).unwrap_or_default(),
+            said => panic!("{said:?} of stopping and stopped:\n{}", self.words()),
+        };
         assert!(took < Duration::from_secs(5), "the stop took {took:?}:\n{}", self.words());
         took
+    }
+
+    /// When it last logged this message.
+    fn said_at(&self, message: &str) -> Option<SystemTime> {
+        let line = self.heard.iter().rev().find(|line| line.json["message"] == message)?;
+        humantime::parse_rfc3339(line.json["timestamp"].as_str()?).ok()
     }
 }
 
