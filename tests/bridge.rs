@@ -78,8 +78,12 @@ fn post(bridge: SocketAddr, body: &Value) -> Reply {
 
 /// A daemon with a bridge on a port of the system's choice.
 async fn bridged(monitor: &Monitor) -> (Site, Daemon, SocketAddr) {
+    bridged_on(monitor, "127.0.0.1:0").await
+}
+
+async fn bridged_on(monitor: &Monitor, listen: &str) -> (Site, Daemon, SocketAddr) {
     let mut site = Site::new(monitor);
-    site.set("bridge_listen", "127.0.0.1:0");
+    site.set("bridge_listen", listen);
     let mut daemon = site.start();
     let bridge = listens(&mut daemon).await;
     (site, daemon, bridge)
@@ -305,13 +309,23 @@ fn metrics_and_status_tell_the_same() {
     run(async {
         let monitor = monitor(plain()).await;
         let mut site = Site::new(&monitor);
-        // One sample, so that nothing moves between two looks.
+        // One sample, so that nothing moves any more.
         site.set("bridge_listen", "127.0.0.1:0").set("report_interval", "1h");
         let mut daemon = site.start();
         let bridge = listens(&mut daemon).await;
         daemon.has_appended(1).await;
         daemon.is_confirmed("http").await;
-        let (text, status) = (get(bridge, "/metrics").body, status(&site));
+        // Nor did anything while both were asked, or they are asked again.
+        let begun = Instant::now();
+        let (text, status) = loop {
+            let before = status(&site);
+            let (text, after) = (get(bridge, "/metrics").body, status(&site));
+            let still = |part: &str| before[part] == after[part];
+            if still("figures") && still("queue") && after["figures"]["confirm"]["count"] == 1 {
+                break (text, after);
+            }
+            assert!(begun.elapsed() < PATIENCE, "{before} {after}");
+        };
         for (series, told) in [
             ("samples_appended_total", &status["figures"]["appended"]),
             ("samples_delivered_total{transport=\"http\"}", &status["figures"]["delivered_http"]),
@@ -362,7 +376,8 @@ fn promtool_agrees(text: &str) {
 fn clients_that_hold_every_place_hold_up_nothing_else() {
     run(async {
         let monitor = monitor(plain()).await;
-        let (site, mut daemon, bridge) = bridged(&monitor).await;
+        // Nobody else uses this address, so that its ports can be told to be closed.
+        let (site, mut daemon, bridge) = bridged_on(&monitor, "127.0.9.1:0").await;
         let holders: Vec<TcpStream> = (0..2 * MOST_CLIENTS)
             .map(|n| {
                 let mut stream = connect(bridge);
@@ -395,7 +410,8 @@ fn clients_that_hold_every_place_hold_up_nothing_else() {
 fn a_port_that_is_taken_is_waited_for_and_a_reload_moves_the_bridge() {
     run(async {
         let monitor = monitor(plain()).await;
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Nobody else uses this address, so that nobody else takes the port between two steps.
+        let other = TcpListener::bind("127.0.9.2:0").unwrap();
         let taken = other.local_addr().unwrap();
         let mut site = Site::new(&monitor);
         site.set("bridge_listen", &taken.to_string());
@@ -421,7 +437,7 @@ fn a_port_that_is_taken_is_waited_for_and_a_reload_moves_the_bridge() {
         assert_eq!(get(taken, "/health").status, 200);
 
         let held = connect(taken);
-        site.set("bridge_listen", "127.0.0.1:0");
+        site.set("bridge_listen", "127.0.9.2:0");
         daemon.reload(&site);
         let moved = listens(&mut daemon).await;
         assert_eq!(get(moved, "/health").status, 200);
