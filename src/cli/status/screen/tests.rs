@@ -117,8 +117,8 @@ fn where_the_bridge_listens_or_why_not_is_one_line() {
     };
     assert_eq!(
         line(failing),
-        "bridge       not on 127.0.0.1:9100: Address already in use (os error 98), next try\n\
-         \x20            in 8s"
+        "bridge       not on 127.0.0.1:9100: Address already in use (os error 98), next\n\
+         \x20            try in 8s"
     );
 }
 
