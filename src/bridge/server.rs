@@ -10,6 +10,7 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::net::Shutdown;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ where
             listener.accept().await
         };
         let accepted = select_biased! {
-            () = clients.select_next_some() => continue,
+            _ended = clients.select_next_some() => continue,
             accepted = next.fuse() => accepted,
         };
         match accepted {
@@ -94,7 +95,11 @@ where
             Ok((_, peer)) if !peer.ip().is_loopback() => {
                 tracing::debug!(%peer, "the bridge refuses a peer that is not on this host");
             }
-            Ok((stream, _)) => clients.push(converse(stream, limits, answer)),
+            Ok((stream, _)) => {
+                // A fault of ours costs this connection; the panic's hook has told of it.
+                let conversing = AssertUnwindSafe(converse(stream, limits, answer));
+                clients.push(conversing.catch_unwind());
+            }
             Err(error) => {
                 // Out of descriptors, say: it is not asked again at once.
                 tracing::debug!(%error, "the bridge accepts no connection");
@@ -102,7 +107,7 @@ where
                 futures_util::pin_mut!(pause);
                 loop {
                     select_biased! {
-                        () = clients.select_next_some() => {}
+                        _ended = clients.select_next_some() => {}
                         () = (&mut pause).fuse() => break,
                     }
                 }

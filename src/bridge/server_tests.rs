@@ -20,6 +20,7 @@ fn patient() -> Limits {
 fn echo(request: Request<Incoming>, within: Duration) -> Answering {
     async move {
         let path = request.uri().path().to_owned();
+        assert_ne!(path, "/panic", "the panic this test wants");
         let said = match body::read(request.into_body(), 64, within).await {
             Ok(body) => String::from_utf8_lossy(&body).into_owned(),
             Err(error) => error.to_string(),
@@ -194,6 +195,19 @@ fn a_connection_ends_even_if_nothing_is_read() {
         for stream in &deaf {
             assert!(to_the_end(stream).len() < 32 << 20);
         }
+    });
+}
+
+#[test]
+fn a_panic_costs_its_own_connection_alone() {
+    served(patient(), NEVER, |address| {
+        let (held, broken) = (connect(address), connect(address));
+        say(&held, "GET /held HTTP/1.1\r\n\r\n");
+        until(&held, "/held .");
+        say(&broken, "GET /panic HTTP/1.1\r\n\r\n");
+        assert_eq!(to_the_end(&broken), "");
+        say(&held, "GET /again HTTP/1.1\r\n\r\n");
+        until(&held, "/again .");
     });
 }
 
