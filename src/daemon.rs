@@ -1,7 +1,7 @@
 //! The daemon: the only place that wires the parts.
 //!
 //! Start: data directory, queue (held by our lock from then on), state, signals, sampler, sender,
-//! control socket.
+//! control socket, bridge.
 //! The sampler starts before the sender has a connection and never hears of it. Stop: sampler,
 //! sender (which waits a moment for what is under way), queue, each within its bound, so that
 //! SIGTERM ends the process within 5 s whatever network and disk do.
@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::FutureExt as _;
 use futures_util::select_biased;
 
+use crate::bridge::{Answers, Bridge, Standing};
+use crate::collector::openclaw::known::Known;
 use crate::collector::{self, clock};
 use crate::config::{self, Config, ConfigErrors, Group, Loaded};
 use crate::control;
@@ -114,6 +116,7 @@ struct Daemon {
     /// What the control socket's answers are made from.
     seen: Arc<control::server::Daemon>,
     control: Option<control::server::Server>,
+    bridge: Bridge,
     /// What `enroll` asks for.
     enrolling: channel::Receiver<control::enroll::Enrolling>,
 }
@@ -149,11 +152,13 @@ impl Daemon {
             waiting = store.view().queue.map_or(0, |queue| queue.pending),
             "started"
         );
+        let known = Known::new();
         let sampler = sampler::start(
             config.report_interval,
             collector_settings(&config),
             clock,
             runtime::seed(),
+            known.clone(),
             store.clone(),
         )
         .map_err(|source| DaemonError::System { what: "a thread", source })?;
@@ -181,8 +186,11 @@ impl Daemon {
             config: Mutex::new(config.clone()),
             started: SystemTime::now(),
             replay,
+            bridge: Standing::default(),
             enrolling: ask_to_enroll,
         });
+        let answers = Answers::new(seen.clone(), known, sampler.newest.clone());
+        let bridge = Bridge::start(config.bridge_listen, answers);
         let control = open_control(&config.control_socket, &seen);
         Ok(Some(Self {
             config,
@@ -195,6 +203,7 @@ impl Daemon {
             sender,
             seen,
             control,
+            bridge,
             enrolling,
         }))
     }
@@ -279,7 +288,8 @@ impl Daemon {
                     self.sampler.reconfigure(config.report_interval, collector_settings(&config))
                 }
                 Group::Credentials | Group::Endpoint => {}
-                Group::Queue | Group::Bridge | Group::Restart => {
+                Group::Bridge => self.bridge.listen(config.bridge_listen),
+                Group::Queue | Group::Restart => {
                     tracing::warn!(%keys, "changed, takes effect at the next start");
                     continue;
                 }
@@ -341,9 +351,10 @@ impl Daemon {
 
     async fn stop(self) -> Result<(), DaemonError> {
         tracing::info!("stopping");
-        let Self { store, thread, sampler, orders, sender, control, .. } = self;
-        // Nobody is told any more; the file goes.
+        let Self { store, thread, sampler, orders, sender, control, bridge, .. } = self;
+        // Nobody is told any more; the file goes, and the port.
         drop(control);
+        drop(bridge);
         // Waits for the thread, which may be in the middle of a sample.
         let sampler = runtime::spawn_blocking(move || drop(sampler));
         if runtime::timeout(STOP_SAMPLER, sampler).await.is_none() {

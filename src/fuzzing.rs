@@ -3,7 +3,7 @@
 //!
 //! Each takes any bytes and panics if what it made of them breaks an invariant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 #[cfg(feature = "fuzzing")]
 pub use harborforge_storage::fuzzing as storage;
 
+use crate::bridge::push;
 use crate::config::{self, FileText, Files, Flags, Need, Sources};
 use crate::crypto::{KeyDocument, check_identifier, room_for_identifier};
 use crate::protocol::{
@@ -188,6 +189,29 @@ pub fn state(data: &[u8]) {
     assert!(again.others.keys().eq(found.others.keys()), "a newer version's members are gone");
 }
 
+/// The body of a plugin's push.
+pub fn push(data: &[u8]) {
+    let pushed = match push::read(data) {
+        Ok(pushed) => pushed,
+        Err(error) => return printed(&printable(&error.to_string())),
+    };
+    let bounded = |text: &str, most| {
+        assert!((1..=most).contains(&text.chars().count()), "{} characters", text.len());
+        assert!(!text.chars().any(char::is_control), "a control character: {text:?}");
+    };
+    for version in [&pushed.version, &pushed.plugin_version].into_iter().flatten() {
+        bounded(version, push::MAX_VERSION);
+    }
+    let agents = pushed.agents.unwrap_or_default();
+    assert!(agents.len() <= push::MAX_AGENTS, "{} agents", agents.len());
+    for agent in &agents {
+        bounded(&agent.id, push::MAX_ID);
+        bounded(&agent.name, push::MAX_NAME.max(push::MAX_ID));
+    }
+    let ids: BTreeSet<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
+    assert_eq!(ids.len(), agents.len(), "two agents with one id");
+}
+
 #[cfg(test)]
 #[path = "../tests/fuzz/replay.rs"]
 mod replay;
@@ -219,5 +243,10 @@ mod tests {
     #[test]
     fn state() {
         replay("state", super::state);
+    }
+
+    #[test]
+    fn push() {
+        replay("push", super::push);
     }
 }

@@ -7,11 +7,12 @@
 //!
 //! Dependencies point one way: `cli` uses `daemon`, [`control`] and `config`; `daemon` wires
 //! `collector`, `sender`, `transport`, `store`, `state`, [`enrolled`] and `control`, which reads
-//! [`health`]; [`replay`] works beside the sender for `cli` and `control`; `sender` knows `protocol`
+//! [`health`]; [`bridge`] answers from the same and hands what it is told to `collector`; [`replay`] works beside the sender for `cli` and `control`; `sender` knows `protocol`
 //! and the shapes of `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves
 //! `sample`, `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no
 //! clock and no storage.
 
+pub mod bridge;
 pub mod cli;
 pub mod collector;
 pub mod config;

@@ -16,6 +16,9 @@ use futures_util::future::{AbortHandle, Aborted, FutureExt as _, abortable};
 /// A connected TCP socket of the runtime; reads and writes as `futures_util::io` has them.
 pub type TcpStream = async_std::net::TcpStream;
 
+/// A listening TCP socket of the runtime.
+pub type TcpListener = async_std::net::TcpListener;
+
 /// Runs a future on this thread until it is done. For `main` and tests.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     async_std::task::block_on(future)
@@ -108,6 +111,14 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Outp
 /// What the operating system says (refused, unreachable, ...).
 pub async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect(address).await
+}
+
+/// Listens on one address.
+///
+/// # Errors
+/// What the operating system says (in use, not permitted, not there, ...).
+pub async fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
 }
 
 /// Channels between tasks; senders also work from plain threads.

@@ -190,10 +190,7 @@ pub fn splice_into(
 ) -> Result<(), serde_json::Error> {
     /// Bytes of an envelope with everything but gaps and proof, for an identifier of usual length.
     const USUAL: usize = 192;
-    let body = stored
-        .strip_prefix(b"{")
-        .filter(|body| body.ends_with(b"}"))
-        .ok_or_else(|| serde::de::Error::custom("a stored sample is not a JSON object"))?;
+    let body = body_of(stored)?;
     out.reserve(USUAL + envelope.encrypted_payload.map_or(0, str::len) + body.len());
     out.extend_from_slice(b"{\"identifier\":");
     serde_json::to_writer(&mut *out, envelope.identifier)?;
@@ -216,6 +213,30 @@ pub fn splice_into(
     }
     out.extend_from_slice(body);
     Ok(())
+}
+
+/// The telemetry object of a stored sample without what is known only when it is sent: the
+/// identifier is put in, numbers and proof are not.
+///
+/// # Errors
+/// As [`splice`].
+pub fn with_identifier(stored: &[u8], identifier: &str) -> Result<Vec<u8>, serde_json::Error> {
+    let body = body_of(stored)?;
+    let mut out = b"{\"identifier\":".to_vec();
+    serde_json::to_writer(&mut out, identifier)?;
+    if body != b"}" {
+        out.push(b',');
+    }
+    out.extend_from_slice(body);
+    Ok(out)
+}
+
+/// What follows the brace that opens a stored sample.
+fn body_of(stored: &[u8]) -> Result<&[u8], serde_json::Error> {
+    stored
+        .strip_prefix(b"{")
+        .filter(|body| body.ends_with(b"}"))
+        .ok_or_else(|| serde::de::Error::custom("a stored sample is not a JSON object"))
 }
 
 #[cfg(test)]
@@ -300,8 +321,18 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_is_not_sent_has_no_number() {
+        let shown = with_identifier(&sample().encode().unwrap(), "a\"b").unwrap();
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        assert_eq!((&shown["identifier"], &shown["cpu_pct"]), (&json!("a\"b"), &json!(12.5)));
+        assert!(shown.get("seq").is_none() && shown.get("sample_id").is_none());
+        assert_eq!(with_identifier(b"{}", "a").unwrap(), b"{\"identifier\":\"a\"}");
+    }
+
+    #[test]
     fn bytes_that_are_no_object_are_refused() {
         for stored in [&b""[..], b"{", b"}", b"[1]", b"{\"a\":1", b"null"] {
+            assert!(with_identifier(stored, "a").is_err(), "{stored:?}");
             assert!(splice(stored, &envelope()).is_err(), "{stored:?}");
         }
     }

@@ -3,13 +3,14 @@
 //! Invariants: sampling keeps its own schedule and waits for nobody, neither the network nor the
 //! sender nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::collector::clock::{Clock, since_boot};
+use crate::collector::openclaw::known::Known;
 use crate::collector::schedule::{Decision, Schedule};
-use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::collector::{Settings, SystemCollector};
 use crate::figures::Point;
 use crate::runtime::channel;
 use crate::sample::Sample;
@@ -20,10 +21,33 @@ enum Order {
     Stop,
 }
 
+/// The newest sample, as it is stored; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Newest(Arc<Mutex<Option<Arc<[u8]>>>>);
+
+impl Newest {
+    /// The sample; `None` before the first. Whether it is durable is not said.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<[u8]>> {
+        self.lock().clone()
+    }
+
+    fn set(&self, stored: &[u8]) {
+        *self.lock() = Some(stored.into());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<[u8]>>> {
+        // Whole samples are put in, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The running thread. Dropping it stops sampling.
 pub struct Sampler {
     /// Closed when the thread has ended, whyever.
     pub ended: channel::Receiver<()>,
+    /// What it took last.
+    pub newest: Newest,
     orders: mpsc::Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
@@ -37,17 +61,20 @@ pub fn start(
     settings: Settings,
     clock: Clock,
     jitter_seed: u64,
+    known: Known,
     store: Store,
 ) -> std::io::Result<Sampler> {
     let (sender, orders) = mpsc::channel();
     let (guard, ended) = channel::bounded(1);
+    let newest = Newest::default();
+    let sources = Sources { known, newest: newest.clone() };
     let thread = std::thread::Builder::new().name("hf-sampler".to_owned()).spawn(move || {
         // Dropped at the thread's end, also by a panic.
         let _guard = guard;
         let collector = SystemCollector::new(settings);
-        run(collector, Schedule::new(interval, jitter_seed), clock, &store, &orders);
+        run(collector, Schedule::new(interval, jitter_seed), clock, &sources, &store, &orders);
     })?;
-    Ok(Sampler { ended, orders: sender, thread: Some(thread) })
+    Ok(Sampler { ended, newest, orders: sender, thread: Some(thread) })
 }
 
 impl Sampler {
@@ -77,10 +104,17 @@ fn note(store: &Store, sample: &Sample) {
     store.figures().sampled(point, (sample.openclaw_version.clone(), agents));
 }
 
+/// What a sample takes from others, and where it is shown.
+struct Sources {
+    known: Known,
+    newest: Newest,
+}
+
 fn run(
     mut collector: SystemCollector,
     mut schedule: Schedule,
     clock: Clock,
+    sources: &Sources,
     store: &Store,
     orders: &mpsc::Receiver<Order>,
 ) {
@@ -101,10 +135,14 @@ fn run(
                     tracing::info!(skipped, "the host slept or stalled, samples were skipped");
                 }
                 let stamp = clock.stamp();
-                let sample = collector.collect(stamp.wall(), OpenClawView::default());
+                let openclaw = sources.known.current(since_boot()).view;
+                let sample = collector.collect(stamp.wall(), openclaw);
                 note(store, &sample);
                 match sample.encode() {
-                    Ok(payload) => store.submit(stamp, payload),
+                    Ok(payload) => {
+                        sources.newest.set(&payload);
+                        store.submit(stamp, payload);
+                    }
                     Err(error) => {
                         tracing::error!(error = %chain(&error), "sample cannot be encoded");
                     }

@@ -5,6 +5,7 @@
 //! - Each check stands alone: a function from [`Facts`] to lines, listed in [`CHECKS`].
 //! - Every line that is not `ok` says what to do.
 
+mod bridge;
 pub(super) mod daemon;
 mod local;
 mod monitor;
@@ -94,6 +95,7 @@ pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] = &[
     local::data_dir,
     daemon::daemon,
     daemon::control_socket,
+    bridge::bridge,
     local::disk,
 ];
 

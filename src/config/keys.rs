@@ -173,7 +173,7 @@ keys! {
         "OpenClaw's state directories to read";
     BridgeListen "bridge_listen" Bridge Text("off"),
         "a loopback address with port such as \"127.0.0.1:9100\", or \"off\"",
-        "where OpenClaw plugins reach the connector";
+        "where OpenClaw plugins and Prometheus reach the connector";
 }
 
 impl Key {

@@ -20,7 +20,7 @@ mod portions;
 pub mod protocol;
 mod purge;
 pub mod replay;
-mod report;
+pub mod report;
 pub mod server;
 pub mod socket;
 pub mod status;

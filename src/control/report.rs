@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::protocol::Refusal;
 use super::server::{Client, Daemon, Gone, Nothing};
-use super::status::{Challenge, Figures, Link, OpenClaw, Queue, Status, Success, time};
+use super::status::{Bridge, Challenge, Figures, Link, OpenClaw, Queue, Status, Success, time};
 use crate::figures::{Process, prometheus};
 use crate::sample::CONNECTOR_VERSION;
 
@@ -62,6 +62,7 @@ pub async fn look(daemon: &Daemon) -> Status {
         openclaw: OpenClaw { version, agents },
         figures: looked.map(|(stats, ..)| Figures::of(stats, health, &measured)),
         course: measured.course,
+        bridge: daemon.bridge.place().as_ref().map(Bridge::of),
         process: Some(Process::of_self()),
     }
 }

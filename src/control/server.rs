@@ -17,6 +17,7 @@ use super::protocol::{
     Access, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION, Versioned,
 };
 use super::socket::{Bound, Peer};
+use crate::bridge::Standing;
 use crate::config::Config;
 use crate::health::Health;
 use crate::runtime::{self, TaskGuard, UnixStream, channel};
@@ -45,6 +46,8 @@ pub struct Daemon {
     pub started: SystemTime,
     /// What a replay needs.
     pub replay: super::replay::Hands,
+    /// The bridge.
+    pub bridge: Standing,
     /// Takes up new credentials.
     pub enrolling: channel::Sender<Enrolling>,
 }
@@ -55,7 +58,7 @@ impl Daemon {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    pub(super) fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

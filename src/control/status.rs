@@ -8,6 +8,7 @@ use harborforge_storage::{Gap, GapReason, LastSuccess, Overview, Stamp, Stats};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::bridge::Place;
 use crate::config::{Config, Credential};
 use crate::figures::{Course, Latency, Process, Reading};
 use crate::health::{self, Health, LinkState, Standing};
@@ -52,6 +53,9 @@ pub struct Status {
     /// The course of the newest samples.
     #[serde(default)]
     pub course: Course,
+    /// The bridge; `None` when it is off or no daemon runs.
+    #[serde(default)]
+    pub bridge: Option<Bridge>,
     /// What the daemon takes.
     #[serde(default)]
     pub process: Option<Process>,
@@ -164,6 +168,33 @@ pub struct OpenClaw {
     pub version: Option<String>,
     /// How many agents it has.
     pub agents: u64,
+}
+
+/// The bridge for plugins (docs/PROTOCOL.md 9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// `bridge_listen`.
+    pub configured: String,
+    /// The address it listens on; `None` while it does not.
+    pub listening: Option<String>,
+    /// Why it does not.
+    pub last_error: Option<String>,
+    /// When that is tried again.
+    pub next_attempt_at: Option<String>,
+}
+
+impl Bridge {
+    /// As the bridge tells it.
+    #[must_use]
+    pub fn of(place: &Place) -> Self {
+        let Place { configured, listening, last_error, next_attempt_at } = place;
+        Self {
+            configured: configured.to_string(),
+            listening: listening.map(|address| address.to_string()),
+            last_error: last_error.clone(),
+            next_attempt_at: next_attempt_at.map(rfc3339),
+        }
+    }
 }
 
 /// Counted since the start.

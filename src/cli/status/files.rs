@@ -45,6 +45,7 @@ pub fn nothing(config: &Config) -> Status {
         openclaw: OpenClaw::default(),
         figures: None,
         course: Course::default(),
+        bridge: None,
         process: None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::advice::{Advice, advice};
 use super::place;
-use crate::control::status::{Link, Queue, Status, Success};
+use crate::control::status::{Bridge, Link, Queue, Status, Success};
 use crate::health::{LinkState, Standing};
 use crate::sender::classify::printable;
 
@@ -69,6 +69,9 @@ impl Screen {
         if let Some(version) = &status.openclaw.version {
             let agents = status.openclaw.agents;
             lines.say("OpenClaw", &format!("{}, {agents} agents", printable(version)));
+        }
+        if let Some(bridge) = &status.bridge {
+            lines.bridge(bridge, now);
         }
         lines.advice(&advice(status), rows.saturating_sub(1));
         lines.lines.join("\n") + "\n"
@@ -194,6 +197,21 @@ impl Lines {
         }
         text.push_str(&format!("; {} on disk", bytes(queue.disk_bytes)));
         self.say("kept", &text);
+    }
+
+    fn bridge(&mut self, bridge: &Bridge, now: SystemTime) {
+        let text = match (&bridge.listening, &bridge.last_error) {
+            (Some(address), _) => format!("on {address}"),
+            (None, None) => format!("begins to listen on {}", bridge.configured),
+            (None, Some(error)) => {
+                let next = bridge.next_attempt_at.as_deref().and_then(parse);
+                let wait = next.map(|next| next.duration_since(now).unwrap_or_default());
+                let wait = wait.map(|wait| format!(", next try in {}", span(wait)));
+                let error = printable(error);
+                format!("not on {}: {error}{}", bridge.configured, wait.unwrap_or_default())
+            }
+        };
+        self.say("bridge", &text);
     }
 
     /// As many as fit; what does not is counted.

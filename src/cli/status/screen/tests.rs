@@ -92,6 +92,36 @@ fn the_worst_fits_a_screen_and_says_the_gravest_first() {
     assert!(!plain.contains('\u{1b}'));
 }
 
+#[test]
+fn where_the_bridge_listens_or_why_not_is_one_line() {
+    let mut status = healthy();
+    let mut line = |bridge: Bridge| {
+        status.bridge = Some(bridge);
+        let text = Screen { width: 80, colour: false, moves: true }.draw(&status, now(), 24);
+        text.lines().skip_while(|line| !line.starts_with("bridge")).collect::<Vec<_>>().join("\n")
+    };
+    let opening = Bridge {
+        configured: "127.0.0.1:9100".to_owned(),
+        listening: None,
+        last_error: None,
+        next_attempt_at: None,
+    };
+    assert_eq!(line(opening.clone()), "bridge       begins to listen on 127.0.0.1:9100");
+    let address = Some("127.0.0.1:9100".to_owned());
+    let listening = Bridge { listening: address, ..opening.clone() };
+    assert_eq!(line(listening), "bridge       on 127.0.0.1:9100");
+    let failing = Bridge {
+        last_error: Some("Address already in use (os error 98)".to_owned()),
+        next_attempt_at: Some("2026-03-11T21:00:08Z".to_owned()),
+        ..opening
+    };
+    assert_eq!(
+        line(failing),
+        "bridge       not on 127.0.0.1:9100: Address already in use (os error 98), next\n\
+         \x20            try in 8s"
+    );
+}
+
 /// What a Monitor or a configuration says must not steer the terminal.
 #[test]
 fn no_text_from_outside_moves_the_cursor() {
