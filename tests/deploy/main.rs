@@ -15,7 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use support::{monitor, plain, run};
+use harborforge_monitor::{Capability, Mode, Monitor, Options, Tls};
+use support::{PATIENCE, monitor, plain, run};
 
 fn source() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -138,5 +139,90 @@ fn the_installer_installs_twice_and_leaves_what_it_says() {
         let output = async_std::task::spawn_blocking(move || script.output().unwrap()).await;
         succeeded("tests/deploy/install.sh", &output);
         assert_eq!(monitor.journal(|books| books.counts().upgrades), 0, "a challenge was used");
+    });
+}
+
+/// Exit code and verdicts of `tests/try-backend.sh`; `None`, said loudly, without its tools.
+async fn try_backend(url: String, variables: Vec<(&'static str, String)>) -> Option<(i32, String)> {
+    for (name, version) in [("curl", "--version"), ("openssl", "version")] {
+        tool(Command::new(name).arg(version))?;
+    }
+    let mut script = Command::new("sh");
+    script.arg(source().join("tests/try-backend.sh")).arg(url).envs(variables);
+    script.env("HARBORFORGE_TRY_PATIENCE", PATIENCE.as_secs().to_string());
+    script.env("no_proxy", "*");
+    let output = async_std::task::spawn_blocking(move || script.output().unwrap()).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.stderr.is_empty(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    Some((output.status.code().unwrap(), said))
+}
+
+fn challenge(monitor: &Monitor) -> (&'static str, String) {
+    ("HARBORFORGE_CHALLENGE_UUID", monitor.issue_challenge())
+}
+
+#[test]
+fn a_backend_is_tried_with_curl_and_openssl_alone() {
+    run(async {
+        let bare = monitor(plain()).await;
+        let Some((code, said)) = try_backend(bare.url(), vec![challenge(&bare)]).await else {
+            return;
+        };
+        assert_eq!(code, 0, "{said}");
+        for line in ["ok    handshake", "ok    delivery: sample 1", "ok    heartbeat: HTTP 200"] {
+            assert!(said.contains(line), "no {line:?}:\n{said}");
+        }
+        assert!(said.contains("ok    proof used twice: refused"), "{said}");
+        bare.journal(|books| assert_eq!((books.counts().links, books.counts().unique), (1, 2)));
+
+        // With TLS, a path before the endpoints, and all extensions.
+        let whole = monitor(Options {
+            tls: Tls::Good,
+            path_prefix: "/harbor".to_owned(),
+            capabilities: [Capability::Ack, Capability::Resume, Capability::Batch].into(),
+            ..plain()
+        })
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem");
+        fs::write(&ca, whole.ca_pem().unwrap()).unwrap();
+        let ca = ("HARBORFORGE_CA_FILE", ca.to_str().unwrap().to_owned());
+        let tried = try_backend(whole.url(), vec![challenge(&whole), ca]).await;
+        let (code, said) = tried.unwrap();
+        assert_eq!(code, 0, "{said}");
+        for line in ["acknowledged", "ok    resume", "ok    batch: HTTP 200, 2 samples"] {
+            assert!(said.contains(line), "no {line:?}:\n{said}");
+        }
+        // Whose certificate it does not trust, it tells nothing.
+        let (code, said) = try_backend(whole.url(), vec![challenge(&whole)]).await.unwrap();
+        assert_eq!(code, 5, "{said}");
+
+        let old = monitor(Options { mode: Mode::ApiKey("k-1".to_owned()), ..plain() }).await;
+        let file = dir.path().join("key");
+        fs::write(&file, "k-1\n").unwrap();
+        let key = ("HARBORFORGE_API_KEY_FILE", file.to_str().unwrap().to_owned());
+        let (code, said) = try_backend(old.url(), vec![key]).await.unwrap();
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("ok    wrong API key: refused"), "{said}");
+    });
+}
+
+#[test]
+fn a_backend_that_is_wrong_is_told_so() {
+    run(async {
+        let monitor = monitor(plain()).await;
+        let unknown =
+            ("HARBORFORGE_CHALLENGE_UUID", "8f14e45f-ceea-467f-9575-1d2f3a4b5c6d".to_owned());
+        let Some((code, said)) = try_backend(monitor.url(), vec![unknown.clone()]).await else {
+            return;
+        };
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("FAIL  handshake: not accepted"), "{said}");
+        assert!(said.contains("FAIL  heartbeat: HTTP 403"), "{said}");
+        let url = monitor.url();
+        drop(monitor);
+        let (code, said) = try_backend(url, vec![unknown]).await.unwrap();
+        assert_eq!(code, 5, "{said}");
+        assert!(said.contains("FAIL  public key: not reached"), "{said}");
     });
 }
