@@ -32,11 +32,17 @@ use crate::sender::machine::{self, Transports};
 use crate::signals::{self, Signal};
 use crate::state::StateFile;
 use crate::store::{self, StartError, Stopped, Store, StoreThread, chain};
+use crate::supervisor::{Parts, Supervisor};
 
 /// How long the stop waits for each part; together under the 5 s of the interface.
 const STOP_SENDER: Duration = Duration::from_millis(1500);
 const STOP_SAMPLER: Duration = Duration::from_millis(1500);
-const STOP_STORE: Duration = Duration::from_millis(1800);
+const STOP_STORE: Duration = Duration::from_millis(1700);
+const STOP_TOLD: Duration = Duration::from_millis(200);
+
+/// So many orders may wait for the sender before signals add none; the supervisor's question may
+/// be one of them.
+const MOST_WAITING: usize = 4;
 
 /// How often a credential that stands in a file of its own is looked at.
 const CREDENTIAL_WATCH: Duration = Duration::from_secs(60);
@@ -119,6 +125,8 @@ struct Daemon {
     bridge: Bridge,
     /// What `enroll` asks for.
     enrolling: channel::Receiver<control::enroll::Enrolling>,
+    /// What the service manager is told.
+    supervisor: Supervisor,
 }
 
 impl Daemon {
@@ -178,6 +186,16 @@ impl Daemon {
         );
         let replay = control::replay::Hands::new(driver.links(), orders.clone());
         let sender = runtime::spawn_watched(driver.run());
+        let asked = orders.clone();
+        let supervisor = Supervisor::start(Parts {
+            sampler: Box::new(sampler.pulse()),
+            sender: Box::new(move |answer| {
+                // One that has ended does not answer, which is what is to be seen.
+                let _ = asked.try_send(Order::ShowLife(answer));
+            }),
+            store: store.clone(),
+            health: health.clone(),
+        });
         // The socket serves a bounded number of clients, and each waits for its answer.
         let (ask_to_enroll, enrolling) = channel::unbounded();
         let seen = Arc::new(control::server::Daemon {
@@ -205,6 +223,7 @@ impl Daemon {
             control,
             bridge,
             enrolling,
+            supervisor,
         }))
     }
 
@@ -235,11 +254,13 @@ impl Daemon {
             match signal {
                 Signal::Stop => return self.stop().await,
                 Signal::Reload => {
+                    self.supervisor.reloading();
                     // Its faults have been logged.
                     let _ = self.reload(&mut reload, log);
+                    self.supervisor.reloaded();
                 }
-                Signal::TryNow if self.orders.is_empty() => self.order(Order::TryNow),
-                // The one before has not been seen yet.
+                Signal::TryNow if self.orders.len() < MOST_WAITING => self.order(Order::TryNow),
+                // Those before have not been seen yet.
                 Signal::TryNow => {}
             }
         }
@@ -351,7 +372,8 @@ impl Daemon {
 
     async fn stop(self) -> Result<(), DaemonError> {
         tracing::info!("stopping");
-        let Self { store, thread, sampler, orders, sender, control, bridge, .. } = self;
+        let Self { store, thread, sampler, orders, sender, control, bridge, supervisor, .. } = self;
+        let told = supervisor.stopping();
         // Nobody is told any more; the file goes, and the port.
         drop(control);
         drop(bridge);
@@ -367,6 +389,8 @@ impl Daemon {
         store.stop();
         let joined =
             runtime::timeout(STOP_STORE, runtime::spawn_blocking(move || thread.join())).await;
+        // As a rule that was long ago; a service manager that hangs is not waited for.
+        let _ = runtime::timeout(STOP_TOLD, told.recv()).await;
         match joined {
             Some(Stopped::Cleanly) => {
                 tracing::info!("stopped");

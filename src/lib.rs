@@ -7,7 +7,9 @@
 //!
 //! Dependencies point one way: `cli` uses `daemon`, [`control`] and `config`; `daemon` wires
 //! `collector`, `sender`, `transport`, `store`, `state`, [`enrolled`] and `control`, which reads
-//! [`health`]; [`bridge`] answers from the same and hands what it is told to `collector`; [`replay`] works beside the sender for `cli` and `control`; `sender` knows `protocol`
+//! [`health`], as does [`supervisor`]; [`bridge`] answers from the same and hands what it is told
+//! to `collector`; [`replay`] works beside the sender for `cli` and `control`; `sender` knows
+//! `protocol`
 //! and the shapes of `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves
 //! `sample`, `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no
 //! clock and no storage.
@@ -37,4 +39,5 @@ pub mod sender;
 pub mod signals;
 pub mod state;
 pub mod store;
+pub mod supervisor;
 pub mod transport;

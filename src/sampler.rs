@@ -18,6 +18,7 @@ use crate::store::{Store, chain};
 
 enum Order {
     Reconfigure { interval: Duration, settings: Settings },
+    ShowLife(channel::Sender<()>),
     Stop,
 }
 
@@ -83,6 +84,16 @@ impl Sampler {
         // The thread outlives every order but the last.
         let _ = self.orders.send(Order::Reconfigure { interval, settings });
     }
+
+    /// A way to ask whether its loop turns; the answer comes between two samples.
+    #[must_use]
+    pub fn pulse(&self) -> impl Fn(channel::Sender<()>) + Send + use<> {
+        let orders = self.orders.clone();
+        move |answer| {
+            // One that has ended does not answer, which is what is to be seen.
+            let _ = orders.send(Order::ShowLife(answer));
+        }
+    }
 }
 
 impl Drop for Sampler {
@@ -124,6 +135,10 @@ fn run(
             Ok(Order::Reconfigure { interval, settings }) => {
                 schedule.set_interval(since_boot(), interval);
                 collector.reconfigure(settings);
+            }
+            Ok(Order::ShowLife(answer)) => {
+                // Nobody listens any more: then nobody needs to know.
+                let _ = answer.try_send(());
             }
             Ok(Order::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) => {}

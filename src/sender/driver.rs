@@ -61,6 +61,8 @@ pub enum Order {
     OpenClaw(OpenClaw),
     /// The key document was fetched for a replay.
     KeyFetched(KeyFetched),
+    /// Answer here, to show that this turns.
+    ShowLife(channel::Sender<()>),
     /// Try now.
     TryNow,
     /// Start nothing more and end when nothing is under way.
@@ -261,6 +263,12 @@ impl Driver {
             Order::KeyFetched(fetched) => {
                 self.key_fetched(&fetched).await;
                 // Nothing to decide: it was not this one's try.
+                Event::Tick
+            }
+            Order::ShowLife(answer) => {
+                // Nobody listens any more: then nobody needs to know.
+                let _ = answer.try_send(());
+                // Nothing to decide.
                 Event::Tick
             }
             Order::TryNow => Event::TryNow,

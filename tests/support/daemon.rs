@@ -66,7 +66,13 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon of a site.
     pub fn start(site: &Site) -> Self {
+        Self::start_in(site, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_in(site: &Site, variables: &[(&str, &str)]) -> Self {
         let mut command = site.command("run");
+        command.envs(variables.iter().copied());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
         let (sender, log) = channel::unbounded();

@@ -1,0 +1,76 @@
+#!/bin/sh
+# Makes what is published: an archive for any Linux of this architecture, a Debian package where
+# `cargo deb` is (cargo install cargo-deb --locked), and SHA256SUMS over both.
+#
+#   deploy/package.sh [--program PATH]
+#
+# Without a program it builds one as it is shipped: without the demo's Monitor.
+set -eu
+
+cd "$(dirname "$0")/.."
+NAME=harborforge-connector
+program=
+case ${1:-} in
+--program) program=${2:?--program needs a path} ;;
+"") ;;
+*) echo "usage: deploy/package.sh [--program PATH]" >&2 && exit 2 ;;
+esac
+
+if [ -z "$program" ]; then
+    cargo build --release --locked --no-default-features --features openclaw-sqlite
+    program=${CARGO_TARGET_DIR:-target}/release/$NAME
+fi
+
+stage=target/package
+rm -rf "$stage"
+mkdir -p "$stage/bin" "$stage/man" "$stage/completions"
+cp "$program" "$stage/bin/$NAME"
+chmod 0755 "$stage/bin/$NAME"
+if command -v strip >/dev/null; then strip "$stage/bin/$NAME"; fi
+
+# Made by the program itself, and so of its version.
+program=$stage/bin/$NAME
+version=$("$program" --version | awk '{ print $2 }')
+commands=$("$program" --help | awk '/^Commands:/ { inside = 1; next } inside && NF == 0 { exit } inside && /^  [a-z]/ && $1 != "help" { print $1 }')
+[ -n "$commands" ]
+"$program" man >"$stage/man/$NAME.1"
+for command in $commands; do
+    "$program" man "$command" >"$stage/man/$NAME-$command.1"
+done
+"$program" completions bash >"$stage/completions/$NAME.bash"
+"$program" completions zsh >"$stage/completions/_$NAME"
+"$program" completions fish >"$stage/completions/$NAME.fish"
+# Without time and name, so that the same files make the same package.
+mkdir "$stage/man.gz"
+for page in "$stage"/man/*.1; do
+    cp "$page" "$stage/man.gz/"
+done
+gzip -9 -n "$stage"/man.gz/*.1
+
+# --- the archive --------------------------------------------------------------------------------
+
+title=$NAME-$version-$(uname -m)-linux
+mkdir "$stage/$title"
+cp "$program" deploy/install.sh deploy/config.toml deploy/$NAME.service deploy/$NAME.openrc \
+    deploy/openclaw.conf docs/CHANGELOG.md docs/OPERATIONS.md "$stage/$title/"
+cp -r "$stage/man" "$stage/completions" "$stage/$title/"
+(cd "$stage/$title" && find . -type f ! -name SHA256SUMS | sed 's|^\./||' | LC_ALL=C sort | xargs sha256sum >../sums && mv ../sums SHA256SUMS)
+epoch=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+tar --create --file "$stage/$title.tar" --directory "$stage" --sort=name --mtime="@$epoch" \
+    --owner=0 --group=0 --numeric-owner "$title"
+gzip -9 -n "$stage/$title.tar"
+rm -r "${stage:?}/$title"
+
+# --- the Debian package -------------------------------------------------------------------------
+
+if cargo deb --version >/dev/null 2>&1; then
+    SOURCE_DATE_EPOCH=$epoch cargo deb --no-build --no-strip --quiet --output "$stage/"
+else
+    echo "cargo-deb is not installed: no Debian package" >&2
+fi
+
+(cd "$stage" && for made in *.tar.gz *.deb; do [ ! -f "$made" ] || sha256sum "$made"; done >SHA256SUMS)
+echo "In $stage:"
+for made in "$stage"/*.tar.gz "$stage"/*.deb "$program"; do
+    [ ! -f "$made" ] || printf '  %9d bytes  %s\n' "$(wc -c <"$made")" "$made"
+done

@@ -1,0 +1,331 @@
+//! What the service manager is told (`Type=notify`): that it has started, how it stands, that it
+//! reads its configuration again, that it stops, and that it lives.
+//!
+//! Only this file names sd-notify. Without `NOTIFY_SOCKET` there is no thread and nothing is told.
+//!
+//! Invariants: what is said is decided by [`Core`], which has no clock and no socket; a service
+//! manager that does not listen holds up this thread and nothing else; the watchdog is fed only
+//! while the sampler and the sender both answer. They are asked by an order like any other, so
+//! that an answer shows that their loop turns, and not only that their thread exists; nobody is
+//! asked again before the last answer has come, so that no queue grows behind one that hangs.
+
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+
+use crate::health::{Health, LinkState};
+use crate::runtime::{Clock, channel};
+use crate::sender::classify::printable;
+use crate::sender::machine::Transport;
+use crate::store::{Store, View};
+
+#[cfg(test)]
+mod tests;
+
+/// How often it looks until it has said that the start is over.
+const STARTING: Duration = Duration::from_millis(100);
+/// How often it looks from then on, and so the shortest time between two `STATUS=`.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a disk that refuses may hold the start up. Samples are kept in memory meanwhile, so
+/// being ended for not having started would lose what waiting keeps.
+const DISK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks a part of the daemon to answer in the channel; it must not wait.
+pub type Ask = Box<dyn Fn(channel::Sender<()>) + Send>;
+
+/// What is watched.
+pub struct Parts {
+    /// The sampler.
+    pub sampler: Ask,
+    /// The sender.
+    pub sender: Ask,
+    /// Whether the queue is open, and how much waits.
+    pub store: Store,
+    /// How the link stands.
+    pub health: Health,
+}
+
+/// The daemon's handle. Dropping it ends the thread; nobody waits for it.
+pub struct Supervisor(Option<mpsc::Sender<Order>>);
+
+enum Order {
+    Reloading,
+    Reloaded,
+    /// The answer says that it has been told.
+    Stopping(channel::Sender<()>),
+}
+
+impl Supervisor {
+    /// Starts telling, if there is a service manager that wants to be told.
+    #[must_use]
+    pub fn start(parts: Parts) -> Self {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Self(None);
+        }
+        let core = Core::new(sd_notify::watchdog_enabled());
+        let (sender, orders) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("hf-supervisor".to_owned())
+            .spawn(move || run(core, &parts, &orders));
+        match thread {
+            Ok(_) => Self(Some(sender)),
+            Err(error) => {
+                tracing::error!(%error, "no thread to tell the service manager anything: it will take this for a failed start");
+                Self(None)
+            }
+        }
+    }
+
+    /// The configuration is being read again; [`Supervisor::reloaded`] has to follow.
+    pub fn reloading(&self) {
+        self.order(Order::Reloading);
+    }
+
+    /// The configuration is taken up, or the old one stays.
+    pub fn reloaded(&self) {
+        self.order(Order::Reloaded);
+    }
+
+    /// The daemon stops. Who waits for the answer, or for its end, knows that it was told.
+    #[must_use]
+    pub fn stopping(&self) -> channel::Receiver<()> {
+        let (told, answer) = channel::bounded(1);
+        self.order(Order::Stopping(told));
+        answer
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.0 {
+            // The thread ends only when this is dropped, or after the stop.
+            let _ = orders.send(order);
+        }
+    }
+}
+
+fn run(mut core: Core, parts: &Parts, orders: &mpsc::Receiver<Order>) {
+    let clock = Clock::start();
+    let mut line = Line::default();
+    let mut sampler = Pulse::new();
+    let mut sender = Pulse::new();
+    loop {
+        let says = match orders.recv_timeout(core.period()) {
+            Ok(Order::Reloading) => core.reloading(),
+            Ok(Order::Reloaded) => core.reloaded(),
+            Ok(Order::Stopping(told)) => {
+                line.tell(&[Say::Stopping, Say::Status("Stopping".to_owned())]);
+                drop(told);
+                return;
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let view = parts.store.view();
+                core.look(Seen {
+                    now: clock.mono(),
+                    sampler: sampler.beats(&parts.sampler),
+                    sender: sender.beats(&parts.sender),
+                    queue_open: view.queue.is_some(),
+                    status: status(&parts.health, &view),
+                })
+            }
+        };
+        line.tell(&says);
+    }
+}
+
+/// Whether a part answers.
+struct Pulse {
+    answer: (channel::Sender<()>, channel::Receiver<()>),
+    asked: bool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self { answer: channel::bounded(1), asked: false }
+    }
+
+    /// Whether it has answered since the last look; asks anew if so.
+    fn beats(&mut self, ask: &Ask) -> bool {
+        let answered = self.answer.1.try_recv().is_ok();
+        if answered || !self.asked {
+            self.asked = true;
+            ask(self.answer.0.clone());
+        }
+        answered
+    }
+}
+
+/// The way to the service manager.
+#[derive(Default)]
+struct Line {
+    broken: bool,
+}
+
+impl Line {
+    fn tell(&mut self, says: &[Say]) {
+        if says.is_empty() {
+            return;
+        }
+        let states: Vec<NotifyState<'_>> = says.iter().flat_map(Say::states).collect();
+        match sd_notify::notify(&states) {
+            Ok(()) => self.broken = false,
+            Err(error) if !self.broken => {
+                self.broken = true;
+                tracing::error!(%error, "the service manager cannot be told anything (NOTIFY_SOCKET)");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// One thing to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Say {
+    Ready,
+    Reloading,
+    Stopping,
+    Watchdog,
+    Status(String),
+}
+
+impl Say {
+    fn states(&self) -> Vec<NotifyState<'_>> {
+        match self {
+            Self::Ready => vec![NotifyState::Ready],
+            Self::Stopping => vec![NotifyState::Stopping],
+            Self::Watchdog => vec![NotifyState::Watchdog],
+            Self::Status(text) => vec![NotifyState::Status(text)],
+            // The time is asked for by `Type=notify-reload`, and passed over by `Type=notify`.
+            Self::Reloading => {
+                let time = NotifyState::monotonic_usec_now();
+                [NotifyState::Reloading].into_iter().chain(time).collect()
+            }
+        }
+    }
+}
+
+/// What is seen at one look.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// Time since the start.
+    now: Duration,
+    /// The sampler has answered since the last look.
+    sampler: bool,
+    /// The sender has.
+    sender: bool,
+    queue_open: bool,
+    status: String,
+}
+
+/// Decides what is said. Times are since the start.
+#[derive(Debug)]
+struct Core {
+    /// The service manager ends us when it has not been fed for so long.
+    watchdog: Option<Duration>,
+    ready: bool,
+    /// When each answered last.
+    sampler: Option<Duration>,
+    sender: Option<Duration>,
+    /// What was said last, and when.
+    status: Option<(Duration, String)>,
+}
+
+impl Core {
+    fn new(watchdog: Option<Duration>) -> Self {
+        // None is what 0 means.
+        let watchdog = watchdog.filter(|interval| !interval.is_zero());
+        Self { watchdog, ready: false, sampler: None, sender: None, status: None }
+    }
+
+    /// Time from one look to the next: four for each interval of the watchdog at least.
+    fn period(&self) -> Duration {
+        let longest = if self.ready { LOOK } else { STARTING };
+        self.watchdog.map_or(longest, |interval| longest.min(interval / 4))
+    }
+
+    fn look(&mut self, seen: Seen) -> Vec<Say> {
+        let mut says = Vec::new();
+        for (answered, last) in [(seen.sampler, &mut self.sampler), (seen.sender, &mut self.sender)]
+        {
+            if answered {
+                *last = Some(seen.now);
+            }
+        }
+        let begun = self.sampler.is_some() && self.sender.is_some();
+        if !self.ready && begun && (seen.queue_open || seen.now >= DISK_PATIENCE) {
+            self.ready = true;
+            says.push(Say::Ready);
+        }
+        if self.alive(seen.now) {
+            says.push(Say::Watchdog);
+        }
+        let due = self
+            .status
+            .as_ref()
+            .is_none_or(|(at, text)| *text != seen.status && seen.now.saturating_sub(*at) >= LOOK);
+        if due {
+            says.push(Say::Status(seen.status.clone()));
+            self.status = Some((seen.now, seen.status));
+        }
+        says
+    }
+
+    /// Both have answered within the last interval. Nothing is fed without a watchdog.
+    fn alive(&self, now: Duration) -> bool {
+        let (Some(interval), Some(sampler), Some(sender)) =
+            (self.watchdog, self.sampler, self.sender)
+        else {
+            return false;
+        };
+        now.saturating_sub(sampler.min(sender)) < interval
+    }
+
+    /// Before the start is over there is nothing to be ready again after.
+    fn reloading(&self) -> Vec<Say> {
+        if self.ready { vec![Say::Reloading] } else { Vec::new() }
+    }
+
+    fn reloaded(&self) -> Vec<Say> {
+        if self.ready { vec![Say::Ready] } else { Vec::new() }
+    }
+}
+
+/// The line that `systemctl status` shows. It changes with the state, and with what waits only
+/// while that is not being delivered.
+fn status(health: &Health, view: &View) -> String {
+    let link = health.link();
+    let waiting = || match view.queue {
+        None => format!("the queue cannot be opened, {} samples in memory", view.in_memory),
+        Some(queue) => {
+            let waiting = queue.pending + u64::try_from(view.in_memory).unwrap_or(u64::MAX);
+            if waiting == 1 {
+                "1 sample waits".to_owned()
+            } else {
+                format!("{waiting} samples wait")
+            }
+        }
+    };
+    let why = || {
+        let error = link.last_error.as_ref().map(|(_, text)| printable(text));
+        error.map(|text| format!(": {text}")).unwrap_or_default()
+    };
+    let since = || humantime::format_rfc3339_seconds(whole(link.since));
+    match (link.state, link.transport) {
+        (LinkState::Fallback, _) => {
+            "Delivering by heartbeat, the WebSocket is unavailable".to_owned()
+        }
+        (LinkState::Online, Some(Transport::Http)) => "Delivering by heartbeat".to_owned(),
+        (LinkState::Online, _) => "Delivering over the WebSocket".to_owned(),
+        (LinkState::Connecting, _) => format!("Connecting, {}", waiting()),
+        (LinkState::Offline, _) => format!("Offline since {}, {}{}", since(), waiting(), why()),
+        (LinkState::Refused, _) => {
+            format!("Refused by the Monitor since {}, {}{}", since(), waiting(), why())
+        }
+    }
+}
+
+/// The time without its fraction of a second.
+fn whole(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}

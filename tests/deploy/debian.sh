@@ -1,0 +1,163 @@
+#!/bin/sh
+# Installs the package into a clean Debian, enrols, delivers, upgrades, removes, comes back and is
+# purged; then the same machine by install.sh, twice, and removed. On demand, as root, with
+# debootstrap; takes a minute or two. There is no systemd in it: the daemon is started by hand, as
+# the user and with the directories that the unit gives it.
+#
+#   deploy/package.sh && cargo build -p harborforge-monitor
+#   tests/deploy/debian.sh [CLEAN-ROOT]
+#
+# With a root that debootstrap has made before, nothing is downloaded; it is copied, not changed.
+set -eu
+
+cd "$(dirname "$0")/../.."
+source=$PWD
+monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
+[ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
+[ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
+deb=$(find target/package -name '*.deb')
+[ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
+
+work=$(mktemp -d)
+root=$work/root
+monitor_pid=
+daemon_pid=
+clean() {
+    [ -z "$daemon_pid" ] || kill "$daemon_pid" 2>/dev/null || true
+    [ -z "$monitor_pid" ] || kill "$monitor_pid" 2>/dev/null || true
+    umount "$root/proc" 2>/dev/null || true
+    rm -rf --one-file-system "$work"
+}
+trap clean EXIT
+
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    exit 1
+}
+step() { printf '== %s\n' "$*"; }
+inside() { chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
+
+step "a clean Debian"
+if [ -n "${1:-}" ]; then
+    cp -a "$1" "$root"
+else
+    debootstrap --variant=minbase bookworm "$root" >"$work/debootstrap.log" || fail "debootstrap: $(tail -n 3 "$work/debootstrap.log")"
+fi
+# The daemon reads the host's figures there.
+mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" 2>/dev/null || mount --bind /proc "$root/proc" ||
+    echo "no /proc in it: figures will be null" >&2
+before=$(cd "$root" && find etc usr var/lib/harborforge-connector -type f 2>/dev/null | grep -v -e ^var/lib/dpkg -e 'etc/.*-$' | LC_ALL=C sort)
+
+step "a Monitor"
+"$monitor" --capabilities ack,resume >"$work/monitor" 2>/dev/null &
+monitor_pid=$!
+until grep -q '"ready"' "$work/monitor"; do sleep 0.1; done
+url=$(sed -n 's/.*"backend_url":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1)
+sed -n 's/.*"challenge_uuid":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1 >"$root/root/challenge"
+chmod 0600 "$root/root/challenge"
+delivered() { grep -c '"event":"accepted"' "$work/monitor" || true; }
+
+start() { # PROGRAM
+    # As the unit does it: user, directories, no root.
+    mkdir -p "$root/run/harborforge-connector"
+    chroot "$root" chown harborforge:harborforge /run/harborforge-connector
+    chroot --userspec=harborforge:harborforge "$root" env -i PATH=/usr/bin HOME=/var/lib/harborforge-connector \
+        STATE_DIRECTORY=/var/lib/harborforge-connector RUNTIME_DIRECTORY=/run/harborforge-connector \
+        HARBORFORGE_REPORT_INTERVAL=1s "$1" run 2>>"$work/log" &
+    daemon_pid=$!
+}
+stop() {
+    kill "$daemon_pid"
+    wait "$daemon_pid" || fail "the daemon ended with $?: $(tail -n 5 "$work/log")"
+    daemon_pid=
+}
+wait_for_more() { # THAN
+    tries=0
+    until [ "$(delivered)" -gt "$1" ]; do
+        kill -0 "$daemon_pid" 2>/dev/null || fail "the daemon ended: $(tail -n 5 "$work/log")"
+        tries=$((tries + 1))
+        [ $tries -lt 600 ] || fail "nothing is delivered: $(tail -n 5 "$work/log")"
+        sleep 0.1
+    done
+}
+
+begun=$(date +%s)
+step "installed from the package"
+cp "$deb" "$root/root/connector.deb"
+inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+grep -q "sudo harborforge-connector enroll" "$work/out" || fail "it does not say what is next: $(cat "$work/out")"
+[ "$(inside stat -c '%U:%G %a' /etc/harborforge-connector/config.toml)" = "root:harborforge 640" ] || fail "the configuration's owner or mode"
+[ "$(inside stat -c '%U:%G %a' /var/lib/harborforge-connector)" = "harborforge:harborforge 700" ] || fail "the data directory's owner or mode"
+inside test -e /etc/systemd/system/multi-user.target.wants/harborforge-connector.service || fail "the unit is not enabled"
+
+step "enrolled, and delivering"
+inside harborforge-connector enroll --backend-url "$url" --identifier vps.t1 --challenge-file /root/challenge >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+[ "$(inside stat -c '%U:%G %a' /etc/harborforge-connector/config.toml)" = "root:harborforge 640" ] || fail "enroll changed owner or mode"
+inside harborforge-connector check >"$work/out" 2>&1 || fail "check: $(cat "$work/out")"
+start /usr/bin/harborforge-connector
+wait_for_more 0
+echo "   from the package to the first sample delivered: $(($(date +%s) - begun)) s"
+inside harborforge-connector status >"$work/out" 2>&1 || fail "status: $(cat "$work/out")"
+
+step "upgraded with a backlog"
+kill -STOP "$monitor_pid"
+sleep 3
+inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+if grep -q "sudo harborforge-connector enroll" "$work/out"; then fail "it forgot that it is enrolled"; fi
+grep -q '^backend_url' "$root/etc/harborforge-connector/config.toml" || fail "the upgrade lost the configuration"
+stop
+kill -CONT "$monitor_pid"
+inside harborforge-connector verify >"$work/out" 2>&1 || fail "verify: $(cat "$work/out")"
+had=$(delivered)
+start /usr/bin/harborforge-connector
+wait_for_more "$had"
+stop
+
+step "removed: the queue stays"
+inside dpkg --remove harborforge-connector >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+[ -e "$root/var/lib/harborforge-connector/queue/FORMAT" ] || fail "removing lost the queue"
+[ -e "$root/etc/harborforge-connector/config.toml" ] || fail "removing lost the configuration"
+[ ! -e "$root/usr/bin/harborforge-connector" ] || fail "the program is still there"
+
+step "back, with an account of another number"
+inside userdel harborforge
+inside groupadd --system between
+inside useradd --system --gid between between
+inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+[ "$(inside stat -c '%U' /var/lib/harborforge-connector/queue/FORMAT)" = harborforge ] || fail "the queue belongs to somebody else"
+had=$(delivered)
+start /usr/bin/harborforge-connector
+wait_for_more "$had"
+stop
+# Numbers go on where they stood: none twice, none left out.
+seqs=$(sed -n '/"event":"accepted"/s/.*"seq":\([0-9]*\).*/\1/p' "$work/monitor" | sort -n | uniq)
+[ "$(echo "$seqs" | wc -l)" = "$(echo "$seqs" | tail -n 1)" ] || fail "numbers are missing: $seqs"
+
+step "purged"
+inside dpkg --purge harborforge-connector >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+for path in /var/lib/harborforge-connector /etc/harborforge-connector; do
+    [ ! -e "$root$path" ] || fail "purging left $path"
+done
+
+step "by install.sh, twice"
+mkdir "$root/root/archive"
+tar -xzf "$source"/target/package/*-linux.tar.gz -C "$root/root/archive" --strip-components=1
+install_it() {
+    inside HARBORFORGE_BACKEND_URL="$url" HARBORFORGE_IDENTIFIER=vps.t2 "$@" </dev/null >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+}
+if inside /root/archive/install.sh --sums /root/none </dev/null >"$work/out" 2>&1; then fail "installed without sums"; fi
+install_it HARBORFORGE_CHALLENGE_UUID_FILE=/root/challenge /root/archive/install.sh
+grep -q "neither systemd nor OpenRC" "$work/out" || fail "$(cat "$work/out")"
+install_it /root/archive/install.sh
+grep -q "Already enrolled" "$work/out" || fail "the second time: $(cat "$work/out")"
+inside harborforge-connector --version >/dev/null
+inside /root/archive/install.sh --uninstall >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+grep -q "/var/lib/harborforge-connector" "$work/out" || fail "it does not say what stays: $(cat "$work/out")"
+install_it /root/archive/install.sh
+inside /root/archive/install.sh --uninstall --purge >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+after=$(cd "$root" && find etc usr var/lib/harborforge-connector -type f 2>/dev/null | grep -v -e ^var/lib/dpkg -e 'etc/.*-$' | LC_ALL=C sort)
+printf '%s\n' "$before" >"$work/before"
+printf '%s\n' "$after" >"$work/after"
+diff "$work/before" "$work/after" || fail "something is left"
+
+echo "installed, upgraded, removed, come back and purged: as the documentation says"
