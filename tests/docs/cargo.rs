@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::blocks::sources;
-use super::commands::{Fate, all, lines};
+use super::commands::{Fate, all, in_passing, lines};
 use super::markdown::{block, root};
 
 /// The packages of the workspace and their directories.
@@ -22,12 +22,13 @@ fn after<'a>(words: &[&'a str], flag: &str) -> Option<&'a str> {
 
 #[test]
 fn what_cargo_is_told_to_run_is_there() {
-    let all = all(Fate::Looked);
-    assert!(all.len() >= 10, "{all:?}");
+    let mut all = all(Fate::Looked);
+    all.extend(in_passing(Fate::Looked));
+    assert!(all.len() >= 15, "{all:?}");
     for (place, line) in all {
         let words: Vec<&str> = line.words().take_while(|word| *word != "--").collect();
-        if words[1] == "+nightly" {
-            // The fuzzer's: see below.
+        if ["+nightly", "install"].contains(&words[1]) {
+            // The fuzzer: see below.
             continue;
         }
         let known = ["test", "bench", "run", "build", "doc"];
@@ -57,6 +58,12 @@ fn what_cargo_is_told_to_run_is_there() {
             let all = texts.lines().filter(|line| line.trim_start().starts_with("fn "));
             let filters = *filter != test;
             assert!(!filters || all.into_iter().any(|f| f.contains(filter)), "{place}: {filter}");
+        }
+        if words.contains(&"--lib") {
+            // What the fuzz targets and these tests share lies beside the targets.
+            for path in ["src", "tests/fuzz"].iter().flat_map(|at| sources(&root().join(at))) {
+                texts.push_str(&fs::read_to_string(path).unwrap());
+            }
         }
         if let Some(bench) = after(&words, "--bench") {
             let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();

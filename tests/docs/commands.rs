@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use super::markdown::{Block, all_blocks, block};
+use super::markdown::{Block, all_blocks, block, documents, quoted, split};
 use super::support::{alone, outcome};
 
 /// What is done with a program's lines.
@@ -79,6 +79,21 @@ pub fn lines(block: &Block) -> Vec<Line> {
     let texts = joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
     let texts = texts.filter(|text| !text.is_empty() && !text.starts_with('#'));
     texts.map(|text| Line { text: text.to_owned() }).collect()
+}
+
+/// The same for what a sentence names in passing.
+pub fn in_passing(fate: Fate) -> Vec<(String, Line)> {
+    let mut found = Vec::new();
+    for document in documents() {
+        for prose in split(&document).1 {
+            let place = format!("{}:{}", document.path, prose.line);
+            // One word alone is a program, not what to do with it.
+            let lines = quoted(prose.text).into_iter().filter(|code| code.contains(' '));
+            let lines = lines.map(|code| (place.clone(), Line { text: code.to_owned() }));
+            found.extend(lines.filter(|(_, line)| line.program().is_some_and(|(_, f)| f == fate)));
+        }
+    }
+    found
 }
 
 /// All lines of all documents that have this fate, each with its place.

@@ -13,6 +13,7 @@ mod cargo;
 mod commands;
 mod links;
 mod markdown;
+mod names;
 mod pages;
 mod protocol;
 mod session;
