@@ -6,10 +6,9 @@
 //! - lines of shell are run, or are in the list of what cannot be (`commands.rs`, `cargo.rs`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use super::commands;
-use super::markdown::{Block, all_blocks, root};
+use super::markdown::{Block, all_blocks, files, root};
 
 /// What holds a block.
 enum Held {
@@ -132,25 +131,11 @@ const BLOCKS: &[(&str, &str, Held)] = &[
     ),
 ];
 
-/// Every `.rs` file of a directory.
-pub fn sources(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
-}
-
 /// Whether some test names a screen, as those do that compare it.
 fn is_compared(screen: &str) -> bool {
     let literal = format!("\"{screen}\"");
-    let mut all = sources(&root().join("tests"));
-    all.extend(sources(&root().join("src")));
+    let mut all = files(&root().join("tests"), "rs");
+    all.extend(files(&root().join("src"), "rs"));
     all.iter().any(|path| fs::read_to_string(path).unwrap().contains(&literal))
 }
 

@@ -3,9 +3,8 @@
 
 use std::fs;
 
-use super::blocks::sources;
 use super::commands::{Fate, all, in_passing, lines};
-use super::markdown::{block, root};
+use super::markdown::{block, files, root};
 
 /// The packages of the workspace and their directories.
 const PACKAGES: [(&str, &str); 3] = [
@@ -51,7 +50,7 @@ fn what_cargo_is_told_to_run_is_there() {
             let found: Vec<_> = found.filter(|path| path.is_file()).collect();
             assert_eq!(found.len(), 1, "{place}: {test}: {found:?}");
             // A test may keep its helpers beside it.
-            for path in sources(found[0].parent().unwrap()) {
+            for path in files(found[0].parent().unwrap(), "rs") {
                 texts.push_str(&fs::read_to_string(path).unwrap());
             }
             let filter = words.last().unwrap();
@@ -61,7 +60,7 @@ fn what_cargo_is_told_to_run_is_there() {
         }
         if words.contains(&"--lib") {
             // What the fuzz targets and these tests share lies beside the targets.
-            for path in ["src", "tests/fuzz"].iter().flat_map(|at| sources(&root().join(at))) {
+            for path in ["src", "tests/fuzz"].iter().flat_map(|at| files(&root().join(at), "rs")) {
                 texts.push_str(&fs::read_to_string(path).unwrap());
             }
         }

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::blocks::sources;
-use super::markdown::{Document, anchors, documents, heading, quoted, root, split, targets};
+use super::markdown::{Document, anchors, documents, files, heading, quoted, root, split, targets};
 
 /// Faults of all documents, each with its place.
 fn faults(find: impl Fn(&Document, &str) -> Vec<String>) -> Vec<String> {
@@ -88,7 +87,7 @@ fn what_the_code_refers_to_is_there() {
     let mut seen = 0;
     let mut wrong = Vec::new();
     for directory in ["src", "storage/src", "tests"] {
-        for path in sources(&root().join(directory)) {
+        for path in files(&root().join(directory), "rs") {
             let text = fs::read_to_string(&path).unwrap();
             for (at, rest) in text.match_indices("docs/") {
                 let rest = &text[at + rest.len()..];

@@ -1,7 +1,7 @@
 //! Markdown as far as this documentation uses it. Pure but for [`documents`].
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A document.
 pub struct Document {
@@ -53,16 +53,30 @@ pub fn root() -> &'static Path {
 
 /// Every document that users read: README.md and those in docs/ and deploy/.
 pub fn documents() -> Vec<Document> {
-    let mut paths = vec!["README.md".to_owned()];
+    let mut paths = vec![root().join("README.md")];
     for directory in ["docs", "deploy"] {
-        let entries = fs::read_dir(root().join(directory)).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        paths.extend(names.filter(|n| n.ends_with(".md")).map(|n| format!("{directory}/{n}")));
+        paths.extend(files(&root().join(directory), "md"));
     }
     paths.sort();
-    let read =
-        |path: String| Document { text: fs::read_to_string(root().join(&path)).unwrap(), path };
+    let read = |path: PathBuf| Document {
+        text: fs::read_to_string(&path).unwrap(),
+        path: path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(),
+    };
     paths.into_iter().map(read).collect()
+}
+
+/// Every file of a directory and those below it whose name ends so; what was built is left out.
+pub fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found
 }
 
 /// All blocks of all documents.

@@ -6,12 +6,11 @@ use clap::CommandFactory as _;
 use harborforge_connector::cli::args::{Args, COMMANDS};
 use harborforge_connector::config::Key;
 
-use super::blocks::sources;
-use super::markdown::{documents, quoted, root, split};
+use super::markdown::{documents, files, quoted, root, split};
 
 /// The sources of program and queue, with texts that go on in the next line joined.
 fn program_text() -> String {
-    let files = ["src", "storage/src"].iter().flat_map(|at| sources(&root().join(at)));
+    let files = ["src", "storage/src"].iter().flat_map(|at| files(&root().join(at), "rs"));
     let mut text = String::new();
     for path in files {
         let mut lines = fs::read_to_string(path).unwrap();
