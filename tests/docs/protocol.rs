@@ -22,22 +22,17 @@ const PROTOCOL: &str = "docs/PROTOCOL.md";
 
 /// Whether a text is what a pattern shows, each of the holes standing for a JSON value or a part
 /// of one.
-fn fits(pattern: &str, text: &str, holes: &[&str]) -> bool {
+fn fits<'a>(pattern: &str, text: &'a str, holes: &[&str]) -> bool {
     let mut pieces = vec![pattern.to_owned()];
     for hole in holes {
         let split = |piece: String| piece.split(hole).map(str::to_owned).collect::<Vec<_>>();
         pieces = pieces.into_iter().flat_map(split).collect();
     }
-    let (first, last) = (&pieces[0], &pieces[pieces.len() - 1]);
-    let Some(inside) = text.strip_prefix(first.as_str()) else { return false };
-    let Some(mut rest) = inside.strip_suffix(last.as_str()) else {
-        return pieces.len() == 1 && inside.is_empty();
-    };
-    for piece in &pieces[1..pieces.len().max(2) - 1] {
-        let Some((_, after)) = rest.split_once(piece.as_str()) else { return false };
-        rest = after;
-    }
-    true
+    let [first, middle @ .., last] = pieces.as_slice() else { return pattern == text };
+    let inside =
+        text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
+    let after = |rest: &'a str, piece: &String| Some(rest.split_once(piece.as_str())?.1);
+    inside.and_then(|inside| middle.iter().try_fold(inside, after)).is_some()
 }
 
 #[test]
