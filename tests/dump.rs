@@ -5,6 +5,8 @@
 
 #[path = "support/alone.rs"]
 mod alone;
+#[path = "support/terminal.rs"]
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -245,7 +247,7 @@ fn a_damaged_sample_is_told_and_the_others_shown() {
     assert!(shown < 600, "a damaged sample was shown as good");
 }
 
-/// The screen in docs/OPERATIONS.md is what the program prints.
+/// The screens in docs/OPERATIONS.md are what the program prints.
 #[test]
 fn the_screen_in_the_handbook_is_a_real_one() {
     let bench = Bench::new();
@@ -257,4 +259,22 @@ fn the_screen_in_the_handbook_is_a_real_one() {
     let told: Vec<_> =
         after.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect();
     assert_eq!(shown.lines().collect::<Vec<_>>(), told, "docs/OPERATIONS.md should show:\n{shown}");
+
+    let program = env!("CARGO_BIN_EXE_harborforge-connector");
+    let config = bench.dir.path().join("none.toml");
+    let data = bench.data_dir();
+    let line = format!(
+        "{program} --config {} --set data_dir={} dump --summary --state all",
+        config.display(),
+        data.display()
+    );
+    let Some((code, shown)) = terminal::on_terminal_with(&line, 80, "", &[("NO_COLOR", "1")])
+    else {
+        return;
+    };
+    assert_eq!(code, 0, "{shown}");
+    let (_, told) =
+        doc.split_once("```text\n$ harborforge-connector dump --summary --state all\n").unwrap();
+    let (told, _) = told.split_once("```").unwrap();
+    assert_eq!(shown, told, "docs/OPERATIONS.md should show:\n{shown}");
 }

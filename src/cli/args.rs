@@ -1,8 +1,12 @@
 //! The arguments of every command, as clap reads them.
+//!
+//! Invariant: it names nothing else of this crate, since `build.rs` reads it as well, to make the
+//! completions and the manual pages of it.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 /// Samples a server and its OpenClaw into a durable queue and delivers it to HarborForge Monitor.
@@ -48,6 +52,74 @@ pub enum Command {
     /// Show the whole thing at work on an embedded Monitor, without any configuration
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
+    /// Print the completions for a shell
+    #[command(after_help = COMPLETIONS_NOTES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or that of one command
+    #[command(after_help = MAN_NOTES)]
+    Man(ManArgs),
+}
+
+/// The names of the commands, in their order.
+pub const COMMANDS: &[&str] = &[
+    "run",
+    "sample",
+    "dump",
+    "replay",
+    "purge",
+    "status",
+    "verify",
+    "check",
+    "enroll",
+    #[cfg(feature = "demo")]
+    "demo",
+    "completions",
+    "man",
+];
+
+const COMPLETIONS_NOTES: &str = "\
+Where the shells look for it:
+  bash        /etc/bash_completion.d/harborforge-connector
+  zsh         /usr/local/share/zsh/site-functions/_harborforge-connector
+  fish        /etc/fish/completions/harborforge-connector.fish
+  elvish      at the end of ~/.config/elvish/rc.elv
+  powershell  at the end of $PROFILE";
+
+const MAN_NOTES: &str = "\
+To read one, or to put them where man(1) looks, a command's beside the program's:
+  harborforge-connector man dump | man -l -
+  harborforge-connector man > /usr/local/share/man/man1/harborforge-connector.1
+  harborforge-connector man dump > /usr/local/share/man/man1/harborforge-connector-dump.1";
+
+/// Arguments of `completions`.
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// The shells there are completions for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// The friendly interactive shell.
+    Fish,
+    /// Elvish.
+    Elvish,
+    /// PowerShell.
+    Powershell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// Which command's page; without it the program's own
+    #[arg(value_name = "COMMAND", value_parser = PossibleValuesParser::new(COMMANDS))]
+    pub command: Option<String>,
 }
 
 /// Arguments of `run`.

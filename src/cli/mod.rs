@@ -7,10 +7,12 @@
 
 pub mod args;
 pub mod check;
+pub mod completions;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dump;
 pub mod enroll;
+pub mod man;
 pub mod purge;
 pub mod replay;
 pub mod run;
@@ -285,6 +287,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), CliError> {
         Command::Purge(args) => purge::run(args, context),
         Command::Verify(args) => verify::run(args, context),
         Command::Replay(args) => replay::run(args, context),
+        Command::Completions(args) => completions::run(args, context),
+        Command::Man(args) => man::run(args, context),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A program on a pseudo-terminal, as `script` of util-linux makes one.
 
+#![allow(dead_code, reason = "each test file uses its own part of these helpers")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 

@@ -37,6 +37,25 @@ fn installed() -> Option<PathBuf> {
     std::env::split_paths(&places).chain(more).map(|at| at.join("nginx")).find(|at| at.is_file())
 }
 
+/// The configuration that docs/OPERATIONS.md shows, with this test's addresses and certificates.
+fn documented(at: &str, listen: SocketAddr, upstream: SocketAddr) -> String {
+    let text = include_str!("../../docs/OPERATIONS.md");
+    let (_, block) = text.split_once("```nginx\n").unwrap();
+    let mut block = block.split_once("```").unwrap().0.to_owned();
+    for (shown, ours) in [
+        ("listen 443 ssl;", format!("listen {listen} ssl;")),
+        (
+            "# ssl_certificate, ssl_certificate_key",
+            format!("ssl_certificate {at}/leaf.pem; ssl_certificate_key {at}/key.pem;"),
+        ),
+        ("http://127.0.0.1:8080/", format!("http://{upstream}/")),
+    ] {
+        assert_eq!(block.matches(shown).count(), 1, "{shown} in {block}");
+        block = block.replace(shown, &ours);
+    }
+    block
+}
+
 impl Nginx {
     /// In front of `monitor`; not yet running.
     fn before(program: PathBuf, monitor: &Monitor) -> Self {
@@ -59,7 +78,7 @@ impl Nginx {
         write("leaf.pem", &leaf.pem());
         write("key.pem", &key.serialize_pem());
         let at = dir.path().display();
-        let upstream = monitor.addr();
+        let documented = documented(&at.to_string(), addr, monitor.addr());
         write(
             "nginx.conf",
             &format!(
@@ -75,21 +94,7 @@ impl Nginx {
                      fastcgi_temp_path {at}/fastcgi;
                      uwsgi_temp_path {at}/uwsgi;
                      scgi_temp_path {at}/scgi;
-                     map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-                     server {{
-                         listen {addr} ssl;
-                         ssl_certificate {at}/leaf.pem;
-                         ssl_certificate_key {at}/key.pem;
-                         location /harbor/ {{
-                             proxy_pass http://{upstream}/;
-                             proxy_http_version 1.1;
-                             proxy_set_header Upgrade $http_upgrade;
-                             proxy_set_header Connection $connection_upgrade;
-                             proxy_set_header Host $host;
-                             proxy_read_timeout 90s;
-                             client_max_body_size 2m;
-                         }}
-                     }}
+                     {documented}
                  }}\n"
             ),
         );

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_shows_what_the_demo_prints() {
+    fn the_documents_show_what_the_demo_prints() {
         let readme = include_str!("../../../README.md");
         let block = readme
             .split_once("<!-- demo -->\n```text\n")
@@ -389,5 +389,12 @@ mod tests {
         let trimmed: String =
             shown().lines().map(|line| format!("{}\n", line.trim_end())).collect();
         assert_eq!(block, trimmed, "README.md's picture of the demo, between the markers");
+
+        let handbook = include_str!("../../../docs/OPERATIONS.md");
+        let command = "```text\n$ harborforge-connector demo | tail -n 6\n";
+        let block = handbook.split_once(command).and_then(|(_, rest)| rest.split_once("```"));
+        let lines: Vec<_> = trimmed.lines().collect();
+        let last = lines.last_chunk::<6>().unwrap().join("\n");
+        assert_eq!(block.map(|(block, _)| block.trim_end()), Some(last.as_str()));
     }
 }

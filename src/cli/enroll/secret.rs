@@ -96,11 +96,13 @@ pub(super) fn prompt(kind: Kind) -> Result<Credential, CliError> {
         CliError::new(Exit::Failed, format!("cannot read the terminal: {error}"))
     };
     let mut err = io::stderr();
-    write!(err, "The {} (it is not shown): ", kind.name())
-        .and_then(|()| err.flush())
-        .map_err(failed)?;
     let line = {
+        // First silence, then the question: what is pasted as soon as it is asked is neither shown
+        // nor thrown away.
         let _silent = Silent::begin().map_err(failed)?;
+        write!(err, "The {} (it is not shown): ", kind.name())
+            .and_then(|()| err.flush())
+            .map_err(failed)?;
         line(io::stdin().lock()).map_err(failed)?
     };
     // The Enter was not echoed either.
