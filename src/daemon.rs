@@ -151,7 +151,7 @@ impl Daemon {
         );
         let sampler = sampler::start(
             config.report_interval,
-            collector_settings(&config),
+            collector::Settings::from(&*config),
             clock,
             runtime::seed(),
             store.clone(),
@@ -275,9 +275,9 @@ impl Daemon {
                         continue;
                     }
                 }
-                Group::Schedule | Group::Collector => {
-                    self.sampler.reconfigure(config.report_interval, collector_settings(&config))
-                }
+                Group::Schedule | Group::Collector => self
+                    .sampler
+                    .reconfigure(config.report_interval, collector::Settings::from(&*config)),
                 Group::Credentials | Group::Endpoint => {}
                 Group::Queue | Group::Bridge | Group::Restart => {
                     tracing::warn!(%keys, "changed, takes effect at the next start");
@@ -418,10 +418,6 @@ pub fn queue_options(config: &Config) -> harborforge_storage::Options {
         quarantine_max_bytes: config.queue.quarantine_max_bytes,
         ..harborforge_storage::Options::default()
     }
-}
-
-fn collector_settings(config: &Config) -> collector::Settings {
-    collector::Settings { disk_path: config.disk_path.clone() }
 }
 
 pub(crate) fn sender_settings(config: &Config) -> machine::Settings {
