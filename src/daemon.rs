@@ -151,7 +151,7 @@ impl Daemon {
         );
         let sampler = sampler::start(
             config.report_interval,
-            collector::Settings::from(&*config),
+            collector_settings(&config),
             clock,
             runtime::seed(),
             store.clone(),
@@ -275,9 +275,9 @@ impl Daemon {
                         continue;
                     }
                 }
-                Group::Schedule | Group::Collector => self
-                    .sampler
-                    .reconfigure(config.report_interval, collector::Settings::from(&*config)),
+                Group::Schedule | Group::Collector => {
+                    self.sampler.reconfigure(config.report_interval, collector_settings(&config))
+                }
                 Group::Credentials | Group::Endpoint => {}
                 Group::Queue | Group::Bridge | Group::Restart => {
                     tracing::warn!(%keys, "changed, takes effect at the next start");
@@ -417,6 +417,15 @@ pub fn queue_options(config: &Config) -> harborforge_storage::Options {
         rejected_max_bytes: config.queue.rejected_max_bytes,
         quarantine_max_bytes: config.queue.quarantine_max_bytes,
         ..harborforge_storage::Options::default()
+    }
+}
+
+pub(crate) fn collector_settings(config: &Config) -> collector::Settings {
+    collector::Settings {
+        disk_path: config.disk_path.clone(),
+        root_fs: config.root_fs.clone(),
+        own_cgroup: config.scope == config::Scope::Cgroup,
+        nginx: config.report_nginx,
     }
 }
 

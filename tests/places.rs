@@ -130,5 +130,6 @@ fn the_own_cgroups_figures_are_there_or_the_reason_is_said() {
     for figure in ["cpu_pct", "mem_pct"] {
         assert!(!sample[figure].is_null() || stderr.contains(figure), "{sample}{stderr}");
     }
-    assert!(!stderr.contains("no effect"), "{stderr}");
+    // The wait for the first figure is long enough for this one.
+    assert!(!stderr.contains("no effect") && !stderr.contains("two readings"), "{stderr}");
 }

@@ -12,6 +12,7 @@ use super::args::SampleArgs;
 use super::{CliError, Context, Exit};
 use crate::collector::{OpenClawView, Settings, SystemCollector};
 use crate::config::Need;
+use crate::daemon;
 use crate::sample::Sample;
 
 /// Why no sample was printed.
@@ -34,12 +35,11 @@ pub fn run(_args: &SampleArgs, context: &Context) -> Result<(), CliError> {
     let config = context.load(Need::Nothing)?.config;
     let mut out = std::io::stdout().lock();
     let pretty = out.is_terminal();
-    take_and_print(&config.identifier, (&*config).into(), pretty, &mut out).map_err(|error| {
-        match error {
+    take_and_print(&config.identifier, daemon::collector_settings(&config), pretty, &mut out)
+        .map_err(|error| match error {
             TakeError::Write(error) => CliError::of_output(&error),
             TakeError::Encode(_) => CliError::from_error(Exit::Failed, &error),
-        }
-    })
+        })
 }
 
 /// The telemetry object of the protocol's section 6 without what only the queue gives: `seq`,

@@ -26,7 +26,6 @@ pub mod system;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Config, Scope};
 use crate::sample::{Agent, CONNECTOR_VERSION, Sample, percent};
 use cgroup::Cgroup;
 use host::{Host, Unreadable, Usage};
@@ -50,17 +49,6 @@ impl Default for Settings {
     fn default() -> Self {
         let root = PathBuf::from("/");
         Self { disk_path: root.clone(), root_fs: root, own_cgroup: false, nginx: false }
-    }
-}
-
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Self {
-        Self {
-            disk_path: config.disk_path.clone(),
-            root_fs: config.root_fs.clone(),
-            own_cgroup: config.scope == Scope::Cgroup,
-            nginx: config.report_nginx,
-        }
     }
 }
 

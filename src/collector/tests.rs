@@ -284,8 +284,11 @@ fn a_root_elsewhere_is_read_by_its_own_proc() {
     std::fs::write(proc.join("stat"), "cpu  1 2 3 4 5 6 7 8 0 0\n").unwrap();
     std::fs::write(proc.join("uptime"), "77.1 1.0\n").unwrap();
     let settings = Settings { root_fs: root.path().to_owned(), ..Settings::default() };
-    let sample = collect(&mut SystemCollector::new(settings));
+    let sample = collect(&mut SystemCollector::new(settings.clone()));
     assert_eq!(sample.uptime_seconds, Some(77));
+    let mut collector = FakeHost::well().collector();
+    collector.reconfigure(settings);
+    assert_eq!(collect(&mut collector).uptime_seconds, Some(77), "a reload takes it up");
     // Counters that stand still, and files that are not there.
     assert_eq!((sample.cpu_pct, sample.mem_pct, sample.load_avg), (None, None, None));
     assert!(sample.disk_pct.is_some());

@@ -16,15 +16,17 @@ mod tests;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
+use std::time::{Duration, Instant};
 
 use super::host::{Memory, Unreadable, Usage};
 use place::{Place, Version};
 
 /// Bytes of a file that are read; a host with thousands of mounts has a mountinfo of this size.
 const MOST: u64 = 4 * 1024 * 1024;
+
+/// The shortest interval that a figure may speak of. Counted in nanoseconds, it can be shorter than
+/// the host's, so that whoever waits for the host's first figure has this one as well.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The own control group.
 pub struct Cgroup {
@@ -58,13 +60,12 @@ impl Cgroup {
     }
 
     /// CPU use since the reading before, in percent of what the group may use; the same figure
-    /// again within 200 ms.
+    /// again within 100 ms.
     ///
     /// # Errors
     /// When it cannot be read, or there is no reading before in the same group.
     pub fn cpu(&mut self) -> Result<f64, Unreadable> {
-        let fresh =
-            self.last.as_ref().is_some_and(|last| last.at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL);
+        let fresh = self.last.as_ref().is_some_and(|last| last.at.elapsed() < SHORTEST);
         if !fresh {
             self.cpu = self.read_cpu();
         }
