@@ -455,8 +455,13 @@ pub fn queue_options(config: &Config) -> harborforge_storage::Options {
     }
 }
 
-fn collector_settings(config: &Config) -> collector::Settings {
-    collector::Settings { disk_path: config.disk_path.clone() }
+pub(crate) fn collector_settings(config: &Config) -> collector::Settings {
+    collector::Settings {
+        disk_path: config.disk_path.clone(),
+        root_fs: config.root_fs.clone(),
+        own_cgroup: config.scope == config::Scope::Cgroup,
+        nginx: config.report_nginx,
+    }
 }
 
 pub(crate) fn sender_settings(config: &Config) -> machine::Settings {

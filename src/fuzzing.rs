@@ -125,26 +125,33 @@ fn printed(text: &str) {
     assert!(!text.chars().any(char::is_control), "a control character: {text:?}");
 }
 
-/// One file, the system-wide configuration.
+/// One file, the configuration.
 struct OneFile<'a>(&'a str);
 
-const CONFIG: &str = "/etc/harborforge-connector/config.toml";
+/// Its name says how it is read.
+const CONFIGS: [&str; 2] = ["/etc/config.toml", "/etc/config.json"];
 
 impl Files for OneFile<'_> {
     fn read(&self, path: &Path) -> io::Result<FileText> {
-        if path != Path::new(CONFIG) {
+        if !CONFIGS.iter().any(|name| path == Path::new(name)) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(FileText { text: Zeroizing::new(self.0.to_owned()), mode: 0o640 })
     }
 }
 
-/// The configuration file.
+/// The configuration file, as TOML and as JSON.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    for name in CONFIGS {
+        config_of(name, text);
+    }
+}
+
+fn config_of(name: &str, text: &str) {
     let load = |need| {
         let sources = Sources {
-            flags: Flags { config: Some(PathBuf::from(CONFIG)), set: Vec::new() },
+            flags: Flags { config: Some(PathBuf::from(name)), set: Vec::new() },
             env: BTreeMap::new(),
             host_name: Some("host".to_owned()),
             uid: 0,

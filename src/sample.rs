@@ -79,11 +79,20 @@ pub struct Sample {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin_version: Option<String>,
     /// Whether nginx is installed; only with `report_nginx`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nginx_installed: Option<bool>,
-    /// Names in nginx's sites-enabled; only with `report_nginx`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nginx_sites: Option<Vec<String>>,
+    /// `Some(None)` when it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub nginx_installed: Option<Option<bool>>,
+    /// Names in nginx's sites-enabled; only with `report_nginx`. `Some(None)` when they cannot be
+    /// read.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub nginx_sites: Option<Option<Vec<String>>>,
+}
+
+/// A member that is there, if only as `null`: one that is not asked for is not there.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl Sample {

@@ -246,7 +246,7 @@ fn an_api_key_is_all_it_takes_and_a_wrong_one_waits() {
             let mut site = Site::without_credential(&monitor);
             site.set_secret("api_key", WRONG);
             let mut daemon = site.start();
-            daemon.complains(&["401", "advice", "(or key)"]).await;
+            daemon.complains(&["401", "advice", "API key"]).await;
             daemon.has_appended(3).await;
             assert_eq!(monitor.counts().unique, 0);
             site.set_secret("api_key", RIGHT);

@@ -167,7 +167,8 @@ fn df(path: &Path) -> Option<f64> {
 fn disk_is_what_df_says() {
     let own = tempfile::tempdir().unwrap();
     for path in [Path::new("/"), own.path(), Path::new("/dev/shm")] {
-        let mut collector = SystemCollector::new(Settings { disk_path: path.to_owned() });
+        let mut collector =
+            SystemCollector::new(Settings { disk_path: path.to_owned(), ..Settings::default() });
         let Some(before) = df(path) else {
             eprintln!("SKIPPED: no df with --output, or nothing mounted at {}", path.display());
             continue;
@@ -178,10 +179,58 @@ fn disk_is_what_df_says() {
     }
 }
 
+/// What `free` says of memory and swap, in percent; it counts what is not available as used.
+fn free() -> Option<[f64; 2]> {
+    let output = Command::new("free").arg("--bytes").env("LC_ALL", "C").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let column = |row: &str, n: usize| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(row))?;
+        line.split_ascii_whitespace().nth(n)?.parse().ok()
+    };
+    let (total, available) = (column("Mem:", 0)?, column("Mem:", 5)?);
+    let (swap, used) = (column("Swap:", 0)?, column("Swap:", 1)?);
+    let swapped = if swap == 0.0 { 0.0 } else { used / swap * 100.0 };
+    Some([(total - available) / total * 100.0, swapped])
+}
+
+/// Under a load of the test's own. Others load the machine as well, so that a reading may be old
+/// before the next is made: one try of several has to agree in everything.
+#[test]
+fn under_a_known_load_the_figures_are_those_of_free_and_df() {
+    const TRIES: usize = 25;
+    const SLACK: f64 = 1.0;
+    let dir = tempfile::tempdir().unwrap();
+    let figures = || {
+        let [memory, swap] = free()?;
+        Some([memory, swap, df(dir.path())?])
+    };
+    if figures().is_none() {
+        eprintln!("SKIPPED: there is no `free` or `df` that tells what is to be compared");
+        return;
+    }
+    let memory = std::hint::black_box(vec![1_u8; 128 << 20]);
+    std::fs::write(dir.path().join("load"), &memory[..32 << 20]).unwrap();
+    let disk_path = dir.path().to_owned();
+    let mut collector = SystemCollector::new(Settings { disk_path, ..Settings::default() });
+    let mut seen = Vec::new();
+    let agrees = (0..TRIES).any(|_| {
+        let before = figures().unwrap();
+        let sample = take(&mut collector);
+        let after = figures().unwrap();
+        let ours = [sample.mem_pct, sample.swap_pct, sample.disk_pct].map(Option::unwrap);
+        seen.push((before, ours, after));
+        ours.iter().zip(before.iter().zip(after)).all(|(figure, (before, after))| {
+            (figure - before).abs() <= SLACK && (figure - after).abs() <= SLACK
+        })
+    });
+    assert!(agrees, "memory, swap and disk before, in the sample, and after: {seen:?}");
+    drop(memory);
+}
+
 #[test]
 fn a_disk_path_that_is_not_there_is_null_and_the_rest_is_there() {
     let disk_path = tempfile::tempdir().unwrap().path().join("gone");
-    let sample = take(&mut SystemCollector::new(Settings { disk_path }));
+    let sample = take(&mut SystemCollector::new(Settings { disk_path, ..Settings::default() }));
     assert_eq!(sample.disk_pct, None);
     assert!(sample.mem_pct.is_some() && sample.cpu_pct.is_some());
 }
@@ -230,7 +279,7 @@ fn child() {
     let mut out = b"\nSAMPLE ".to_vec();
     serde_json::to_writer(&mut out, &take(&mut collector)).unwrap();
     out.extend(b"\nSAMPLE ");
-    take_and_print("child", Path::new("/"), false, &mut out).unwrap();
+    take_and_print("child", Settings::default(), false, &mut out).unwrap();
     std::io::stdout().write_all(&out).unwrap();
 }
 
@@ -267,7 +316,7 @@ fn hidden_files_of_proc_are_null() {
 fn sample_prints_one_telemetry_object_on_one_line_or_for_people() {
     for pretty in [false, true] {
         let mut out = Vec::new();
-        take_and_print("vps \"t1\"", Path::new("/"), pretty, &mut out).unwrap();
+        take_and_print("vps \"t1\"", Settings::default(), pretty, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("}\n"));
         assert_eq!(text.lines().count() == 1, !pretty);
@@ -315,7 +364,7 @@ fn a_reader_that_went_away_is_told_apart() {
             Ok(())
         }
     }
-    let error = take_and_print("t", Path::new("/"), false, &mut Closed).unwrap_err();
+    let error = take_and_print("t", Settings::default(), false, &mut Closed).unwrap_err();
     let TakeError::Write(cause) = error else { panic!("{error:?}") };
     assert_eq!(cause.kind(), std::io::ErrorKind::BrokenPipe);
 }

@@ -4,7 +4,6 @@
 //! and no configuration file is needed or touched.
 
 use std::io::{IsTerminal as _, Write};
-use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -13,6 +12,7 @@ use super::args::SampleArgs;
 use super::{CliError, Context, Exit};
 use crate::collector::{OpenClawView, Settings, SystemCollector};
 use crate::config::Need;
+use crate::daemon;
 use crate::sample::Sample;
 
 /// Why no sample was printed.
@@ -35,12 +35,11 @@ pub fn run(_args: &SampleArgs, context: &Context) -> Result<(), CliError> {
     let config = context.load(Need::Nothing)?.config;
     let mut out = std::io::stdout().lock();
     let pretty = out.is_terminal();
-    take_and_print(&config.identifier, &config.disk_path, pretty, &mut out).map_err(|error| {
-        match error {
+    take_and_print(&config.identifier, daemon::collector_settings(&config), pretty, &mut out)
+        .map_err(|error| match error {
             TakeError::Write(error) => CliError::of_output(&error),
             TakeError::Encode(_) => CliError::from_error(Exit::Failed, &error),
-        }
-    })
+        })
 }
 
 /// The telemetry object of the protocol's section 6 without what only the queue gives: `seq`,
@@ -61,11 +60,11 @@ struct Printed<'a> {
 /// When the sample cannot be encoded or `out` does not take it.
 pub fn take_and_print(
     identifier: &str,
-    disk_path: &Path,
+    settings: Settings,
     pretty: bool,
     out: &mut dyn Write,
 ) -> Result<(), TakeError> {
-    let mut collector = SystemCollector::new(Settings { disk_path: disk_path.to_owned() });
+    let mut collector = SystemCollector::new(settings);
     // Here, not in `collect`: the time in the sample is then the time of its figures.
     std::thread::sleep(collector.warm_up());
     let sample = collector.collect(SystemTime::now(), OpenClawView::default());

@@ -1,7 +1,8 @@
 //! Where samples come from: the host's figures and the schedule they are taken on.
 //!
-//! [`schedule`] decides when (pure), [`clock`] stamps, [`system`] and [`disk`] read this host
-//! through the seam in [`host`], and [`SystemCollector`] makes a [`Sample`] of it.
+//! [`schedule`] decides when (pure), [`clock`] stamps, [`system`] (or [`proc`], for a host whose
+//! root is mounted elsewhere) and [`disk`] read this host through the seam in [`host`], [`cgroup`]
+//! the own control group, [`nginx`] its sites, and [`SystemCollector`] makes a [`Sample`] of it.
 //!
 //! Invariants:
 //! - A sample can always be taken: a figure that cannot be read is `None`, never 0 and never an
@@ -10,32 +11,57 @@
 //!   the figure was read in between.
 //! - Taking a sample waits for no network and no sender. It blocks its thread for well under a
 //!   millisecond, but for the first one (up to 200 ms, see [`SystemCollector::warm_up`]) and for
-//!   the one that finds a file system hanging (a second, see [`disk`]).
+//!   the one that finds a file system hanging (a second for each, see [`patient`]).
 
+pub mod cgroup;
 pub mod clock;
 pub mod disk;
 pub mod host;
+pub mod nginx;
 pub mod openclaw;
+mod patient;
+pub mod proc;
 pub mod schedule;
 pub mod system;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sample::{Agent, CONNECTOR_VERSION, Sample, percent};
+use cgroup::Cgroup;
 use host::{Host, Unreadable, Usage};
+use nginx::{Nginx, NginxProbe};
 
 /// What of the configuration concerns the collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// A path on the file system that `disk_pct` speaks of.
+    /// A path on the file system that `disk_pct` speaks of, as the host names it.
     pub disk_path: PathBuf,
+    /// Where the host's root is mounted.
+    pub root_fs: PathBuf,
+    /// `cpu_pct` and `mem_pct` are those of the own control group.
+    pub own_cgroup: bool,
+    /// nginx is reported.
+    pub nginx: bool,
 }
 
 impl Default for Settings {
-    /// The root file system.
+    /// The whole host, its root file system, and no nginx.
     fn default() -> Self {
-        Self { disk_path: PathBuf::from("/") }
+        let root = PathBuf::from("/");
+        Self { disk_path: root.clone(), root_fs: root, own_cgroup: false, nginx: false }
+    }
+}
+
+impl Settings {
+    /// `disk_path` as this process reaches it.
+    fn disk(&self) -> PathBuf {
+        match self.disk_path.strip_prefix("/") {
+            // Joining nothing would leave a slash at the end.
+            Ok(below) if below.as_os_str().is_empty() => self.root_fs.clone(),
+            Ok(below) => self.root_fs.join(below),
+            Err(_) => self.disk_path.clone(),
+        }
     }
 }
 
@@ -54,6 +80,9 @@ pub struct OpenClawView {
 pub struct SystemCollector {
     host: Box<dyn Host>,
     settings: Settings,
+    /// Only while it is asked for, so that its first figure has an interval of its own.
+    cgroup: Option<Cgroup>,
+    nginx: NginxProbe,
     failures: Failures,
 }
 
@@ -61,17 +90,26 @@ impl SystemCollector {
     /// A collector of this host. Takes the baseline that the first `cpu_pct` is measured from.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self::of(Box::new(system::SystemHost::new()), settings)
+        Self::of(host_at(&settings.root_fs), settings)
     }
 
     /// A collector of any host.
     #[must_use]
     pub fn of(host: Box<dyn Host>, settings: Settings) -> Self {
-        Self { host, settings, failures: Failures::default() }
+        let cgroup = settings.own_cgroup.then(Cgroup::new);
+        let (nginx, failures) = (NginxProbe::new(), Failures::default());
+        Self { host, settings, cgroup, nginx, failures }
     }
 
     /// Takes up changed settings, from the next sample on.
     pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.root_fs != self.settings.root_fs {
+            self.host = host_at(&settings.root_fs);
+        }
+        self.cgroup = match self.cgroup.take().filter(|_| settings.own_cgroup) {
+            None if settings.own_cgroup => Some(Cgroup::new()),
+            other => other,
+        };
         self.settings = settings;
     }
 
@@ -89,14 +127,18 @@ impl SystemCollector {
         if !warm_up.is_zero() {
             std::thread::sleep(warm_up);
         }
-        let cpu = self.host.cpu();
-        let (ram, swap) = match self.host.memory() {
-            Ok(memory) => (Ok(memory.ram), Ok(memory.swap)),
-            Err(why) => (Err(why.clone()), Err(why)),
+        let memory = self.host.memory();
+        let swap = memory.clone().map(|memory| memory.swap);
+        let (cpu, ram) = match &mut self.cgroup {
+            Some(group) => (group.cpu(), group.memory(memory)),
+            None => (self.host.cpu(), memory.map(|memory| memory.ram)),
         };
-        let disk = self.host.disk(&self.settings.disk_path);
+        let disk = self.host.disk(&self.settings.disk());
         let uptime = self.host.uptime();
         let load = self.host.load();
+        let nginx = self.settings.nginx.then(|| self.nginx.look(&self.settings.root_fs));
+        let (nginx_installed, nginx_sites) =
+            nginx.map(|Nginx { installed, sites }| (installed, sites)).unzip();
         let said = &mut self.failures;
         Sample {
             openclaw_version: openclaw.version,
@@ -111,10 +153,28 @@ impl SystemCollector {
             connector_version: CONNECTOR_VERSION.to_owned(),
             agents_truncated: None,
             plugin_version: openclaw.plugin_version,
-            nginx_installed: None,
-            nginx_sites: None,
+            nginx_installed: nginx_installed.map(|it| said.judge(Figure::NginxInstalled, it)),
+            nginx_sites: nginx_sites.map(|it| said.judge(Figure::NginxSites, it)),
         }
     }
+}
+
+/// The host whose root is mounted here. Without a `/proc` in it, the own one speaks of the host as
+/// far as the container lets it.
+fn host_at(root: &Path) -> Box<dyn Host> {
+    let proc = root.join("proc");
+    if root == Path::new("/") {
+        return Box::new(system::SystemHost::new());
+    }
+    if proc.join("stat").exists() {
+        return Box::new(proc::ProcHost::new(&proc));
+    }
+    tracing::warn!(
+        root_fs = %root.display(),
+        "no proc file system is mounted there: CPU, memory, load and uptime are those that the \
+         own /proc shows"
+    );
+    Box::new(system::SystemHost::new())
 }
 
 /// RFC 3339, UTC, whole seconds. A clock that stands before 1970 or after 9999, which the format
@@ -134,6 +194,8 @@ enum Figure {
     Swap,
     Uptime,
     Load,
+    NginxInstalled,
+    NginxSites,
 }
 
 impl Figure {
@@ -146,18 +208,20 @@ impl Figure {
             Self::Swap => "swap_pct",
             Self::Uptime => "uptime_seconds",
             Self::Load => "load_avg",
+            Self::NginxInstalled => "nginx_installed",
+            Self::NginxSites => "nginx_sites",
         }
     }
 }
 
 /// Which figures failed last time: a bit each.
 #[derive(Debug, Default)]
-struct Failures(u8);
+struct Failures(u16);
 
 impl Failures {
     /// The figure, or nothing and a line in the log when it failed anew.
     fn judge<T>(&mut self, figure: Figure, reading: Result<T, Unreadable>) -> Option<T> {
-        let (bit, name) = (1 << figure as u8, figure.name());
+        let (bit, name) = (1 << figure as u16, figure.name());
         let failed_before = self.0 & bit != 0;
         match reading {
             Ok(value) => {

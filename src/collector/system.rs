@@ -15,8 +15,6 @@
 //!
 //! Nothing is refreshed that is not reported: a whole reading takes well under a millisecond.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,9 +22,7 @@ use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
 
 use super::disk::DiskProbe;
 use super::host::{Host, Memory, Unreadable, Usage};
-
-/// Enough of a file of /proc to tell that it is there and in order.
-const HEAD: usize = 512;
+use super::proc::{Ticks, head, load_averages};
 
 /// This host.
 pub struct SystemHost {
@@ -59,7 +55,7 @@ impl SystemHost {
     fn read_cpu(&mut self) -> Result<f64, Unreadable> {
         let system = self.system.as_mut().ok_or_else(no_system)?;
         // Before sysinfo's reading: when this fails, both keep the same reading as the last.
-        let ticks = head("/proc/stat", cpu_ticks)?;
+        let ticks = head(Path::new("/proc/stat"), Ticks::parse)?.all;
         system.refresh_cpu_usage();
         let now = Instant::now();
         self.cpu_read = Some((self.cpu_read.map_or(now, |(first, _)| first), now));
@@ -104,7 +100,7 @@ impl Host for SystemHost {
 
     fn memory(&mut self) -> Result<Memory, Unreadable> {
         let system = self.system.as_mut().ok_or_else(no_system)?;
-        head("/proc/meminfo", |text| text.starts_with("MemTotal:").then_some(()))?;
+        head(Path::new("/proc/meminfo"), |text| text.starts_with("MemTotal:").then_some(()))?;
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram().with_swap());
         let total = system.total_memory();
         if total == 0 {
@@ -126,7 +122,7 @@ impl Host for SystemHost {
     }
 
     fn load(&mut self) -> Result<[f64; 3], Unreadable> {
-        head("/proc/loadavg", load_averages)
+        head(Path::new("/proc/loadavg"), load_averages)
     }
 }
 
@@ -134,82 +130,9 @@ fn no_system() -> Unreadable {
     Unreadable("sysinfo does not support this system".into())
 }
 
-/// Reads the beginning of a file of /proc and parses it.
-fn head<T>(path: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Unreadable> {
-    let mut bytes = Vec::with_capacity(HEAD);
-    File::open(path)
-        .and_then(|file| file.take(HEAD as u64).read_to_end(&mut bytes))
-        .map_err(|error| Unreadable(format!("{path}: {error}")))?;
-    // What is parsed is ASCII; a character cut in two at the end is after it.
-    let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-    parse(text).ok_or_else(|| {
-        let line = text.lines().next().unwrap_or_default();
-        Unreadable(format!("{path}: not in the form Linux gives it, it begins {line:?}"))
-    })
-}
-
-/// The sum of the first line of /proc/stat, in ticks: user, nice, system, idle, iowait, irq,
-/// softirq, steal. What follows, the guests' time, is contained in user and nice.
-fn cpu_ticks(text: &str) -> Option<u64> {
-    let (line, _) = text.split_once('\n')?;
-    let mut sum = 0_u64;
-    let mut count = 0;
-    for field in line.strip_prefix("cpu ")?.split_ascii_whitespace().take(8) {
-        sum = sum.saturating_add(field.parse().ok()?);
-        count += 1;
-    }
-    // Linux 2.4 had the first four.
-    (count >= 4).then_some(sum)
-}
-
-/// The first three fields of /proc/loadavg.
-fn load_averages(text: &str) -> Option<[f64; 3]> {
-    let mut fields = text.split_ascii_whitespace().map(|field| {
-        let value: f64 = field.parse().ok()?;
-        (value.is_finite() && value >= 0.0).then_some(value)
-    });
-    Some([fields.next()??, fields.next()??, fields.next()??])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_ticks_are_the_sum_without_the_guests() {
-        let text = "cpu  10 20 30 40 5 6 7 8 1000 1000\ncpu0 1 2 3";
-        assert_eq!(cpu_ticks(text), Some(126));
-        for broken in
-            ["", "cpu", "cpu  1 2 3\n", "cpu  1 2 3 x\n", "cpu0 1 2 3 4\n", "cpu  1 2 3 4"]
-        {
-            assert_eq!(cpu_ticks(broken), None, "{broken:?}");
-        }
-    }
-
-    #[test]
-    fn load_averages_are_three_or_none() {
-        assert_eq!(load_averages("0.12 0.09 0.03 2/90 11544\n"), Some([0.12, 0.09, 0.03]));
-        for broken in ["", "0.1 0.2", "0.1 x 0.3 1/2 3", "0.1 nan 0.3", "0.1 -1 0.3", "inf 0 0"] {
-            assert_eq!(load_averages(broken), None, "{broken:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_missing_empty_or_garbage_is_named_with_what_is_wrong() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("loadavg");
-        let path = path.to_str().unwrap();
-        let why = |path| head(path, load_averages).unwrap_err().0;
-        assert!(why(path).contains("loadavg: No such file"), "{}", why(path));
-        std::fs::write(path, "").unwrap();
-        assert!(why(path).contains("it begins \"\""), "{}", why(path));
-        std::fs::write(path, b"gar\xffbage\nmore").unwrap();
-        assert!(why(path).contains("it begins \"gar\""), "{}", why(path));
-        // Longer than the buffer, with a character across its end.
-        let long = format!("0.1 0.2 0.3 {}", "é".repeat(HEAD));
-        std::fs::write(path, long).unwrap();
-        assert_eq!(head(path, load_averages), Ok([0.1, 0.2, 0.3]));
-    }
 
     #[test]
     fn counters_that_stand_still_or_go_back_are_no_figure() {

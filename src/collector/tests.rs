@@ -221,7 +221,7 @@ fn changed_settings_count_from_the_next_sample_on() {
     let host = FakeHost::well();
     let mut collector = host.collector();
     collect(&mut collector);
-    collector.reconfigure(Settings { disk_path: "/srv".into() });
+    collector.reconfigure(Settings { disk_path: "/srv".into(), ..Settings::default() });
     collect(&mut collector);
     assert_eq!(host.0.lock().unwrap().asked_for, ["/", "/srv"]);
 }
@@ -232,4 +232,64 @@ fn a_clock_beyond_what_the_format_can_say_is_put_at_its_end() {
     assert_eq!(timestamp(UNIX_EPOCH - year), "1970-01-01T00:00:00Z");
     assert_eq!(timestamp(UNIX_EPOCH + year * 9_000), "9999-12-31T23:59:59Z");
     assert!(timestamp(SystemTime::now()).ends_with('Z'));
+}
+
+#[test]
+fn nginx_is_reported_when_asked_for_and_null_when_it_cannot_be_read() {
+    let root = tempfile::tempdir().unwrap();
+    let sites = root.path().join("etc/nginx/sites-enabled");
+    std::fs::create_dir_all(&sites).unwrap();
+    std::fs::write(sites.join("default"), "").unwrap();
+    let mut collector = FakeHost::well().collector();
+    // Another root would bring another host: this collector is made with it.
+    collector.settings.root_fs = root.path().to_owned();
+    let asked = Settings { nginx: true, ..collector.settings.clone() };
+    assert_eq!(collect(&mut collector).nginx_installed, None);
+    collector.reconfigure(asked);
+    let sample = collect(&mut collector);
+    assert_eq!(sample.nginx_installed, Some(Some(false)));
+    assert_eq!(sample.nginx_sites, Some(Some(vec!["default".to_owned()])));
+
+    std::fs::remove_dir_all(&sites).unwrap();
+    std::os::unix::fs::symlink(&sites, &sites).unwrap();
+    let sample = collect(&mut collector);
+    assert_eq!((sample.nginx_installed, &sample.nginx_sites), (Some(Some(false)), &Some(None)));
+    // What is stored says null, and is read back as that.
+    let stored = String::from_utf8(sample.clone().encode().unwrap()).unwrap();
+    assert!(stored.contains("\"nginx_sites\":null"), "{stored}");
+    assert_eq!(serde_json::from_str::<Sample>(&stored).unwrap(), sample);
+}
+
+#[test]
+fn disk_path_is_looked_up_under_the_hosts_root() {
+    let at = |root: &str, path: &str| {
+        Settings { root_fs: root.into(), disk_path: path.into(), ..Settings::default() }.disk()
+    };
+    for (root, path, expected) in [
+        ("/", "/", "/"),
+        ("/", "/srv", "/srv"),
+        ("/host", "/", "/host"),
+        ("/host", "/srv/data", "/host/srv/data"),
+    ] {
+        // As text: paths that differ in a slash at the end are equal.
+        assert_eq!(at(root, path).display().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_root_elsewhere_is_read_by_its_own_proc() {
+    let root = tempfile::tempdir().unwrap();
+    let proc = root.path().join("proc");
+    std::fs::create_dir(&proc).unwrap();
+    std::fs::write(proc.join("stat"), "cpu  1 2 3 4 5 6 7 8 0 0\n").unwrap();
+    std::fs::write(proc.join("uptime"), "77.1 1.0\n").unwrap();
+    let settings = Settings { root_fs: root.path().to_owned(), ..Settings::default() };
+    let sample = collect(&mut SystemCollector::new(settings.clone()));
+    assert_eq!(sample.uptime_seconds, Some(77));
+    let mut collector = FakeHost::well().collector();
+    collector.reconfigure(settings);
+    assert_eq!(collect(&mut collector).uptime_seconds, Some(77), "a reload takes it up");
+    // Counters that stand still, and files that are not there.
+    assert_eq!((sample.cpu_pct, sample.mem_pct, sample.load_avg), (None, None, None));
+    assert!(sample.disk_pct.is_some());
 }

@@ -7,6 +7,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::agent;
+use super::keys::PREFIX;
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -33,8 +36,10 @@ impl Origin {
         match self {
             Self::Default => 0,
             Self::File { .. } | Self::Path(_) => 1,
-            Self::Environment(_) => 2,
-            Self::Flag(_) => 3,
+            // HarborForge.Monitor's variables come before ours.
+            Self::Environment(variable) if !variable.starts_with(PREFIX) => 2,
+            Self::Environment(_) => 3,
+            Self::Flag(_) => 4,
         }
     }
 }
@@ -54,9 +59,11 @@ impl fmt::Display for Origin {
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// The file is not TOML here.
-    #[error("not valid TOML: {message}, found {found}")]
+    /// The file is not TOML or JSON here.
+    #[error("not valid {language}: {message}, found {found}")]
     Syntax {
+        /// What it should be.
+        language: &'static str,
         /// What the parser says, static texts only.
         message: String,
         /// What stands there.
@@ -65,6 +72,12 @@ pub enum Problem {
     /// A key nobody knows.
     #[error("unknown key{}", did_you_mean(suggestion.as_deref()))]
     UnknownKey {
+        /// The nearest known name.
+        suggestion: Option<String>,
+    },
+    /// A key that `config.json` does not have.
+    #[error("unknown key{}", one_of_json(suggestion.as_deref()))]
+    UnknownJsonKey {
         /// The nearest known name.
         suggestion: Option<String>,
     },
@@ -114,11 +127,6 @@ pub enum Problem {
         /// Its permission bits.
         mode: u32,
     },
-    /// A kind of file that this version does not read.
-    #[error(
-        "a .json configuration is not read by this version, expected a TOML file with the keys of docs/CONFIGURATION.md"
-    )]
-    JsonFile,
     /// A kind of file that is not written.
     #[error(
         "a .json configuration is not written by enroll: change it with an editor, or name a TOML file with --config"
@@ -130,6 +138,17 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(
         || ", expected one of the keys of docs/CONFIGURATION.md".into(),
         |name| format!(", did you mean {name}?"),
+    )
+}
+
+fn one_of_json(suggestion: Option<&str>) -> String {
+    if let Some(name) = suggestion {
+        return format!(", did you mean {name}?");
+    }
+    let names: Vec<_> = agent::NAMES.iter().map(|name| name.json).collect();
+    format!(
+        ", expected one of {}; all else is set in a TOML file, in the environment or by --set",
+        names.join(", ")
     )
 }
 

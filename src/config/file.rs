@@ -1,4 +1,4 @@
-//! The TOML file: found, read, and turned into settings with the line of each.
+//! The file: found, read, and, when it is TOML, turned into settings with the line of each.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Origin, Problem};
+use super::json;
 use super::keys::Key;
 use super::paths;
 use super::settings::{Raw, Setting, quoted};
@@ -48,13 +49,6 @@ pub(super) fn search(sources: &Sources<'_>) -> Search {
 }
 
 fn read(sources: &Sources<'_>, path: PathBuf, named: bool) -> Search {
-    let fault = |problem| {
-        let origin = Origin::Path(path.clone());
-        Some(ConfigError { origin, key: None, problem })
-    };
-    if is_json(&path) {
-        return Search { found: None, error: fault(Problem::JsonFile), path, named };
-    }
     match sources.files.read(&path) {
         Ok(content) => {
             Search { found: Some(Found { path: path.clone(), content }), path, named, error: None }
@@ -86,6 +80,9 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 /// The settings of a file's text, and every fault of its form. Values that stand on a line
 /// with a syntax error are left out: what the parser made of them means nothing.
 pub(super) fn parse(path: &Path, text: &str) -> (Vec<Setting>, Vec<ConfigError>) {
+    if is_json(path) {
+        return json::parse(path, text);
+    }
     let (table, faults) = DeTable::parse_recoverable(text);
     let lines = Lines::of(text);
     let mut errors = Vec::new();
@@ -97,7 +94,7 @@ pub(super) fn parse(path: &Path, text: &str) -> (Vec<Setting>, Vec<ConfigError>)
         if broken.insert(line) {
             let message = fault.message().to_owned();
             let found = found_at(text, &lines, span);
-            let problem = Problem::Syntax { message, found };
+            let problem = Problem::Syntax { language: "TOML", message, found };
             errors.push(ConfigError { origin: at(path, line), key: None, problem });
         }
     }
@@ -109,7 +106,7 @@ pub(super) fn parse(path: &Path, text: &str) -> (Vec<Setting>, Vec<ConfigError>)
         }
         let origin = at(path, line);
         match Key::from_name(name.get_ref()) {
-            Some(key) => settings.push(Setting { key, raw: raw(value.get_ref()), origin }),
+            Some(key) => settings.push(Setting::new(key, raw(value.get_ref()), origin)),
             None => errors.push(ConfigError {
                 origin,
                 key: Some(shown_name(name.get_ref())),
@@ -127,16 +124,16 @@ fn at(path: &Path, line: usize) -> Origin {
 }
 
 /// Where the lines of a text begin, so that a file of nothing but faults is not read once for each.
-struct Lines(Vec<usize>);
+pub(super) struct Lines(Vec<usize>);
 
 impl Lines {
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self(std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect())
     }
 
     /// The line of a byte offset, counted from 1.
-    fn number(&self, offset: usize) -> usize {
+    pub(super) fn number(&self, offset: usize) -> usize {
         self.0.partition_point(|start| *start <= offset)
     }
 
@@ -146,7 +143,8 @@ impl Lines {
     }
 }
 
-fn shown_name(name: &str) -> String {
+/// A key as it can be shown in a line of its own.
+pub(super) fn shown_name(name: &str) -> String {
     if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         name.to_owned()
     } else {

@@ -159,6 +159,9 @@ keys! {
     DiskPath "disk_path" Collector Text("/"),
         "an absolute path",
         "the file system that disk_pct speaks of";
+    RootFs "root_fs" Collector Text("/"),
+        "an absolute path",
+        "where the host's root is mounted, as in a container; disk_path, nginx and /proc are looked up in it";
     Scope "scope" Collector Text("host"),
         "host or cgroup",
         "what cpu_pct and mem_pct speak of";

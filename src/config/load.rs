@@ -16,7 +16,9 @@ use super::keys::Key;
 use super::settings::{self, Raw, Setting, Settings};
 use super::sources::Sources;
 use super::value::{self, HOUR, MINUTE, SECOND, YEAR};
-use super::{Config, LogFormat, OpenClaw, QueueBounds, Scope, Transport, endpoint, paths, proxy};
+use super::{
+    Config, LogFormat, OpenClaw, QueueBounds, Scope, Transport, agent, endpoint, paths, proxy,
+};
 
 /// How much of the configuration a command depends on. Whatever is set is checked in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +138,8 @@ impl Loader<'_> {
             self.put_all(settings);
             self.file = Some(found.path);
         }
+        let settings = agent::of_environment(self.sources, &mut self.errors, &mut self.warnings);
+        self.put_all(settings);
         let settings = settings::of_environment(self.sources, &mut self.errors, &mut self.warnings);
         self.put_all(settings);
         let settings = settings::of_flags(self.sources, &mut self.errors);
@@ -185,6 +189,9 @@ impl Loader<'_> {
                 ],
             ),
             disk_path: self.required(Key::DiskPath, PathBuf::from("/"), |raw, _| {
+                value::path(raw, Path::new("")).filter(|path| path.is_absolute())
+            }),
+            root_fs: self.required(Key::RootFs, PathBuf::from("/"), |raw, _| {
                 value::path(raw, Path::new("")).filter(|path| path.is_absolute())
             }),
             scope: self.word(
@@ -378,10 +385,15 @@ impl Loader<'_> {
         value
     }
 
-    pub(super) fn missing(&mut self, key: Key, expected: String) {
+    fn missing(&mut self, key: Key, expected: String) {
+        self.missing_as(key.name(), expected);
+    }
+
+    /// The same for a key under the name it has in the user's file.
+    pub(super) fn missing_as(&mut self, name: &str, expected: String) {
         self.errors.push(ConfigError {
             origin: Origin::Default,
-            key: Some(key.name().into()),
+            key: Some(name.into()),
             problem: Problem::Missing { expected },
         });
     }

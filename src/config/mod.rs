@@ -3,7 +3,8 @@
 //! Invariants:
 //! - [`load()`] is pure: all it knows comes from a [`Sources`] value; [`Sources::of_process`] is
 //!   the one place that asks the operating system. The same sources give the same answer.
-//! - A layer overrides the one before: built-in default < file < environment < flag. Each key's
+//! - A layer overrides the one before: built-in default < file < environment < flag; of the
+//!   environment, our own variables override those of HarborForge.Monitor. Each key's
 //!   name, default, permitted values and meaning stand once, in [`Key`]; the defaults are texts
 //!   that take the same way as a user's.
 //! - Nothing is repaired silently. All faults of all layers are reported at once, each with its
@@ -11,12 +12,14 @@
 //! - A secret stands only in a [`SecretString`]: no error, warning or `Debug` output holds one.
 //! - A [`Config`] never changes. A reload makes a new one, and [`diff()`] tells what differs.
 
+mod agent;
 mod credential;
 mod diff;
 mod edit;
 mod endpoint;
 mod error;
 mod file;
+mod json;
 mod keys;
 mod load;
 mod paths;
@@ -86,6 +89,8 @@ pub struct Config {
     pub transport: Transport,
     /// A path on the file system that `disk_pct` speaks of.
     pub disk_path: PathBuf,
+    /// Where the host's root is mounted.
+    pub root_fs: PathBuf,
     /// What `cpu_pct` and `mem_pct` speak of.
     pub scope: Scope,
     /// Whether nginx is reported.
@@ -103,14 +108,10 @@ impl Config {
     /// others, so that a configuration written for a later version is found right or wrong now.
     #[must_use]
     pub fn not_in_effect(&self) -> Vec<Key> {
-        [
-            (Key::Scope, self.scope == Scope::Cgroup),
-            (Key::ReportNginx, self.report_nginx),
-            (Key::OpenClawHome, !self.openclaw_home.is_empty()),
-        ]
-        .into_iter()
-        .filter_map(|(key, set)| set.then_some(key))
-        .collect()
+        [(Key::OpenClawHome, !self.openclaw_home.is_empty())]
+            .into_iter()
+            .filter_map(|(key, set)| set.then_some(key))
+            .collect()
     }
 }
 

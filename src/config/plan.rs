@@ -244,7 +244,8 @@ impl<'a> Draft<'a> {
     fn broken(&self) -> ConfigErrors {
         let origin = Origin::Path(self.path.to_owned());
         let message = "it cannot be changed by a program, change it with an editor".to_owned();
-        let problem = Problem::Syntax { message, found: "a form that is not understood".into() };
+        let found = "a form that is not understood".into();
+        let problem = Problem::Syntax { language: "TOML", message, found };
         only(ConfigError { origin, key: None, problem })
     }
 }

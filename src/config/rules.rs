@@ -3,7 +3,7 @@
 use super::error::{ConfigError, Problem, Warning};
 use super::keys::Key;
 use super::load::Loader;
-use super::{Config, Credential, Transport, endpoint};
+use super::{Config, Credential, Transport, agent, endpoint, file};
 use crate::protocol::OFFLINE_THRESHOLD;
 
 impl Loader<'_> {
@@ -79,26 +79,38 @@ impl Loader<'_> {
     }
 
     pub(super) fn check_backend(&mut self, config: &Config) {
-        let where_to = match &self.file {
-            Some(path) => format!("set it in {}", path.display()),
-            None => format!("set it in {} (not there yet)", self.looked_at.display()),
+        let json = self.file.as_deref().is_some_and(file::is_json);
+        let place = match &self.file {
+            Some(path) => path.display().to_string(),
+            None => format!("{} (not there yet)", self.looked_at.display()),
         };
+        let name = |key: Key| agent::json_name(key).filter(|_| json).unwrap_or(key.name());
         if config.backend_url.is_none() && self.settings.get(Key::BackendUrl).is_none() {
             let (values, variable) = (Key::BackendUrl.values(), Key::BackendUrl.variable());
-            self.missing(Key::BackendUrl, format!("{values}; {where_to} or as {variable}"));
+            let by_name = if json { " as backendUrl" } else { "" };
+            let expected = format!("{values}; set it in {place}{by_name} or as {variable}");
+            self.missing_as(name(Key::BackendUrl), expected);
         }
         let tried = [Key::ChallengeUuid, Key::ChallengeUuidFile, Key::ApiKey, Key::ApiKeyFile];
         if config.credential.is_none()
             && tried.iter().all(|key| self.settings.get(*key).is_none())
             && !self.errors.iter().any(|error| is_about(error, &tried))
         {
-            self.missing(
-                Key::ChallengeUuid,
-                format!(
+            if json {
+                let expected = format!(
+                    "the API key; set it in {place}, or as {}, or instead a challenge as {}",
+                    Key::ApiKey.variable(),
+                    Key::ChallengeUuid.variable()
+                );
+                self.missing_as(name(Key::ApiKey), expected);
+            } else {
+                let expected = format!(
                     "the challenge the Monitor shows when a server is added, here or in a file \
-                     named by challenge_uuid_file, or instead api_key or api_key_file; {where_to}"
-                ),
-            );
+                     named by challenge_uuid_file, or instead api_key or api_key_file; set it in \
+                     {place}"
+                );
+                self.missing_as(name(Key::ChallengeUuid), expected);
+            }
         }
     }
 }

@@ -63,11 +63,18 @@ pub(super) fn quoted(text: &str) -> String {
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) key: Key,
+    /// The key as the user wrote it, for errors.
+    pub(super) name: &'static str,
     pub(super) raw: Raw,
     pub(super) origin: Origin,
 }
 
 impl Setting {
+    /// A setting under the key's own name.
+    pub(super) fn new(key: Key, raw: Raw, origin: Origin) -> Self {
+        Self { key, name: key.name(), raw, origin }
+    }
+
     /// Whether the value itself is to be kept from others: a challenge, a key, or a proxy's URL
     /// with a password.
     pub(super) fn holds_secret(&self) -> bool {
@@ -78,7 +85,7 @@ impl Setting {
 
     /// An error about this setting.
     pub(super) fn error(&self, problem: Problem) -> ConfigError {
-        ConfigError { origin: self.origin.clone(), key: Some(self.key.name().into()), problem }
+        ConfigError { origin: self.origin.clone(), key: Some(self.name.into()), problem }
     }
 
     /// An error about its value.
@@ -104,7 +111,7 @@ impl Settings {
         let mut settings = Self::default();
         for key in Key::ALL {
             if let Fallback::Text(text) = key.fallback() {
-                settings.put(Setting { key: *key, raw: Raw::text(text), origin: Origin::Default });
+                settings.put(Setting::new(*key, Raw::text(text), Origin::Default));
             }
         }
         settings
@@ -142,10 +149,10 @@ impl Settings {
 
 /// Two settings that exclude each other.
 pub(super) fn conflict(setting: &Setting, other: &Setting) -> ConfigError {
-    setting.error(Problem::Conflict { other: other.key.name(), other_origin: other.origin.clone() })
+    setting.error(Problem::Conflict { other: other.name, other_origin: other.origin.clone() })
 }
 
-/// The settings of the environment.
+/// The settings of our own variables of the environment.
 pub(super) fn of_environment(
     sources: &Sources<'_>,
     errors: &mut Vec<ConfigError>,
@@ -165,7 +172,7 @@ pub(super) fn of_environment(
             continue;
         };
         match value.to_str() {
-            Some(text) => settings.push(Setting { key, raw: Raw::text(text), origin }),
+            Some(text) => settings.push(Setting::new(key, Raw::text(text), origin)),
             None => errors.push(ConfigError {
                 origin,
                 key: Some(key.name().into()),
@@ -191,7 +198,7 @@ pub(super) fn of_flags(sources: &Sources<'_>, errors: &mut Vec<ConfigError>) -> 
             errors.push(ConfigError { origin, key: None, problem });
             continue;
         };
-        let setting = Setting { key, raw: Raw::text(value.as_str()), origin };
+        let setting = Setting::new(key, Raw::text(value.as_str()), origin);
         if setting.holds_secret() {
             errors.push(setting.value_error_with(format!(
                 "no secret on the command line, where everybody can read it; use {} or the \

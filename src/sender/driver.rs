@@ -582,7 +582,7 @@ impl Driver {
                 tracing::warn!(
                     transport = name(transport), %reason, failures = line.failures, %lasting,
                     %retry_in,
-                    advice = advice(kind, self.link.skew(), self.key_changed),
+                    advice = advice(kind, self.link.has_api_key(), self.link.skew(), self.key_changed),
                     "not delivered, samples are kept"
                 );
             }
@@ -634,27 +634,31 @@ fn panicked() -> Failure {
 const PROOF_TOLERANCE: Duration = Duration::from_secs(120);
 
 /// What the operator can do about a failure of this kind.
-fn advice(kind: FailureKind, skew: Option<Skew>, key_changed: bool) -> &'static str {
+fn advice(kind: FailureKind, api_key: bool, skew: Option<Skew>, key_changed: bool) -> &'static str {
     let skew = Duration::from_millis(skew.unwrap_or_default().millis.unsigned_abs());
     match kind {
+        // An API key has neither a time nor to do with the Monitor's key.
+        FailureKind::NotAccepted if api_key => {
+            "have the Monitor issue a new API key and run `harborforge-connector enroll --api-key`, \
+             or put it into the configuration and send SIGHUP"
+        }
         // Neither is cured by a new challenge.
         FailureKind::NotAccepted if skew > PROOF_TOLERANCE => {
             "set this host's clock (NTP), it is more than 120 s from the Monitor's; if that does \
-             not help, have the Monitor issue a new challenge (or key), put it into the \
+             not help, have the Monitor issue a new challenge, put it into the \
              configuration and send SIGHUP"
         }
         FailureKind::NotAccepted if key_changed => {
             "the Monitor's key has changed and the next tries use the new one: make sure that \
              backend_url is the Monitor you mean; only if they are refused as well, have it issue \
-             a new challenge (or key)"
+             a new challenge"
         }
         FailureKind::Unreachable => "run `harborforge-connector check` if it lasts",
         FailureKind::Key => "compare the Monitor's key with public_key_sha256",
         FailureKind::Answer => "check backend_url and what stands between here and the Monitor",
         FailureKind::Busy => "none needed",
         FailureKind::NotAccepted => {
-            "have the Monitor issue a new challenge (or key), put it into the configuration and \
-             send SIGHUP"
+            "have the Monitor issue a new challenge, put it into the configuration and send SIGHUP"
         }
         FailureKind::Unacceptable => "none needed unless it repeats",
         FailureKind::Local => "mend what the reason names; nothing was sent",
@@ -692,11 +696,15 @@ mod tests {
     /// A new challenge is no cure for a wrong clock, nor for a key that has changed.
     #[test]
     fn advice_for_a_refusal_names_the_cure() {
-        let refused =
-            |millis, changed| advice(FailureKind::NotAccepted, Some(Skew { millis }), changed);
+        let refused = |millis, changed| {
+            advice(FailureKind::NotAccepted, false, Some(Skew { millis }), changed)
+        };
         assert!(refused(-121_000, false).starts_with("set this host's clock"));
         assert!(refused(0, true).starts_with("the Monitor's key has changed"));
         assert!(refused(119_000, false).starts_with("have the Monitor issue a new challenge"));
-        assert!(advice(FailureKind::Unreachable, None, true).contains("check"));
+        assert!(advice(FailureKind::Unreachable, false, None, true).contains("check"));
+        let skew = Some(Skew { millis: -121_000 });
+        let keyed = advice(FailureKind::NotAccepted, true, skew, true);
+        assert!(keyed.contains("API key") && !keyed.contains("clock"), "{keyed}");
     }
 }

@@ -117,6 +117,11 @@ impl Link {
         })
     }
 
+    /// Whether it shows an API key instead of a proof.
+    pub(super) fn has_api_key(&self) -> bool {
+        matches!(self.credential, Credential::ApiKey(_))
+    }
+
     /// The Monitor's base URL.
     #[must_use]
     pub fn backend_url(&self) -> &str {

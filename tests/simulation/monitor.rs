@@ -37,8 +37,8 @@ pub enum Mood {
 pub enum Shown {
     Challenge(u64),
     Token(u64),
-    /// Mode `api_key`.
-    ApiKey,
+    /// Mode `api_key`: the key of this number.
+    ApiKey(u64),
 }
 
 /// A proof as the Monitor reads it.
@@ -92,6 +92,18 @@ impl Monitor {
         self.challenge = Some(Challenge { id, issued: now, bound: false, used: false });
     }
 
+    /// Issues another API key; the one before is refused from now on.
+    pub fn renew_api_key(&mut self, now: Duration) -> u64 {
+        let id = self.challenge.map_or(1, |before| before.id + 1);
+        self.issue(id, now);
+        id
+    }
+
+    /// Whether this API key is the one that is accepted.
+    pub fn has_api_key(&self, key: u64) -> bool {
+        self.challenge.is_some_and(|issued| issued.id == key)
+    }
+
     /// Its database was restored: tokens are unknown.
     pub fn forget_tokens(&mut self) {
         self.token = None;
@@ -116,7 +128,7 @@ impl Monitor {
     /// A heartbeat's proof.
     pub fn accepts_heartbeat(&mut self, proved: &Proved, now: Duration) -> bool {
         match proved.shown {
-            Shown::ApiKey => true,
+            Shown::ApiKey(key) => self.has_api_key(key),
             Shown::Challenge(id) if self.legible(proved) => self.takes_challenge(id, now, false),
             Shown::Token(token) if self.legible(proved) => self.takes_token(token),
             Shown::Challenge(_) | Shown::Token(_) => false,
@@ -127,7 +139,7 @@ impl Monitor {
     pub fn accepts_link(&mut self, proved: &Proved, now: Duration) -> Option<Option<u64>> {
         let accepted = self.legible(proved)
             && match proved.shown {
-                Shown::ApiKey => false,
+                Shown::ApiKey(_) => false,
                 Shown::Challenge(id) => self.takes_challenge(id, now, true),
                 Shown::Token(token) => self.takes_token(token),
             };
@@ -141,7 +153,7 @@ impl Monitor {
         // Whoever comes with the previous one has never seen the current.
         self.previous = match proved.shown {
             Shown::Token(token) => Some(token),
-            Shown::Challenge(_) | Shown::ApiKey => self.token,
+            Shown::Challenge(_) | Shown::ApiKey(_) => self.token,
         };
         self.token = Some(self.minted);
         Some(self.token)

@@ -214,7 +214,12 @@ impl Rules {
                         self.link_due = Some(now + TRY_LASTS);
                     }
                 }
-                Command::Connect { .. } => self.link_due = None,
+                Command::Connect { .. } => {
+                    if !self.settings.proved {
+                        return Err("a WebSocket is opened in mode api_key".into());
+                    }
+                    self.link_due = None;
+                }
                 Command::Post { .. }
                 | Command::SaveToken { .. }
                 | Command::Hello { .. }

@@ -297,13 +297,25 @@ impl World {
     /// The Monitor issues a challenge, and the daemon is told.
     pub fn enrol(&mut self) -> Checked {
         if !self.settings.proved {
-            return Ok(());
+            return self.renew_api_key();
         }
         self.challenge += 1;
         let (monitor, now) = (self.monitor, self.now);
         // It takes a while until somebody has typed it in: too long, sometimes.
         let typing = if self.accident(300) { self.dice.up_to(MINUTE * 12) } else { SECOND };
         self.monitors[monitor].issue(self.challenge, now.saturating_sub(typing));
+        self.known.instance += 1;
+        self.tell(Event::Credentials)
+    }
+
+    /// The same in mode `api_key`; sometimes nobody tells the daemon, and the key it has is wrong.
+    fn renew_api_key(&mut self) -> Checked {
+        let (monitor, now) = (self.monitor, self.now);
+        let key = self.monitors[monitor].renew_api_key(now);
+        if self.accident(300) {
+            return Ok(());
+        }
+        self.challenge = key;
         self.known.instance += 1;
         self.tell(Event::Credentials)
     }
@@ -338,7 +350,11 @@ impl World {
         } else if self.stopping.is_some() {
             lasts += MINUTE * 2;
         }
-        let valid = self.monitors[self.monitor].knows(self.challenge, self.token);
+        let there = &self.monitors[self.monitor];
+        let valid = match self.settings.proved {
+            true => there.knows(self.challenge, self.token),
+            false => there.has_api_key(self.challenge),
+        };
         let only_link = self.settings.transports == Transports::Websocket;
         if only_link || !valid || self.dice.permille(200) {
             self.enrol()?;

@@ -406,7 +406,7 @@ impl World {
     /// What a proof made now shows.
     pub fn prove(&self, proof: Proof) -> Option<Proved> {
         if !self.settings.proved {
-            return Some(Proved { shown: Shown::ApiKey, key: 0, off_by: 0 });
+            return Some(Proved { shown: Shown::ApiKey(self.challenge), key: 0, off_by: 0 });
         }
         let shown = match (proof, self.token) {
             (Proof::Token, Some(token)) => Shown::Token(token),

@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use self::screen::Screen;
 use super::args::{Moment, ReplayArgs};
 use super::{CliError, Context, Exit};
-use crate::config::{Config, Need};
+use crate::config::{Config, Credential, Need};
 use crate::control::client::{Answer, Client};
 use crate::control::protocol::Request;
 use crate::replay::{Ended, Outcome, Plan, Progress, Replay, Replayed, Report, TRIES, WITHIN};
@@ -56,7 +56,7 @@ pub fn run(args: &ReplayArgs, context: &Context) -> Result<(), CliError> {
     writeln!(io::stdout(), "{text}").map_err(|error| CliError::of_output(&error))?;
     match outcome {
         Outcome::Plan(_) => Ok(()),
-        Outcome::Report(report) => verdict(&replay, &report),
+        Outcome::Report(report) => verdict(&replay, &report, config),
     }
 }
 
@@ -147,7 +147,7 @@ fn of_queue(error: &Error, config: &Config) -> CliError {
 }
 
 /// The exit code, and what is to be said beside the summary.
-fn verdict(replay: &Replay, report: &Report) -> Result<(), CliError> {
+fn verdict(replay: &Replay, report: &Report, config: &Config) -> Result<(), CliError> {
     let reason = report.reason.as_deref().unwrap_or("no reason was given");
     let left = report.progress.left;
     let stay = match replay.what {
@@ -169,9 +169,13 @@ fn verdict(replay: &Replay, report: &Report) -> Result<(), CliError> {
             (Exit::Unreachable, text)
         }
         Ended::Refused => {
+            let (credential, option) = match config.credential {
+                Some(Credential::ApiKey(_)) => ("API key", " --api-key"),
+                Some(Credential::Challenge(_)) | None => ("challenge", ""),
+            };
             let text = format!(
                 "the Monitor does not accept this server: {reason}\n  {stay}; have it issue a new \
-                 challenge (or key) and run `harborforge-connector enroll`"
+                 {credential} and run `harborforge-connector enroll{option}`"
             );
             (Exit::Refused, text)
         }

@@ -382,11 +382,7 @@ fn files_that_cannot_be_read_are_named() {
     let world = World::new().config_flag("/gone.toml");
     assert_eq!(world.errors(Need::Nothing), "cannot read /gone.toml: entity not found");
     let world = World::new().config_flag("/etc/monitor.json");
-    assert_eq!(
-        world.errors(Need::Nothing),
-        "/etc/monitor.json: a .json configuration is not read by this version, expected a TOML \
-         file with the keys of docs/CONFIGURATION.md"
-    );
+    assert_eq!(world.errors(Need::Nothing), "cannot read /etc/monitor.json: entity not found");
     // What a command does not need is only warned of.
     let world = World::new().unreadable(SYSTEM, io::ErrorKind::PermissionDenied);
     assert!(world.errors(Need::DataDir).starts_with("cannot read /etc/"));

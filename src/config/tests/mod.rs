@@ -1,5 +1,6 @@
 //! Tests of loading as a whole, over a file system of the tests' own.
 
+mod agent;
 mod errors;
 mod layers;
 mod plan;

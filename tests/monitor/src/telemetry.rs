@@ -59,6 +59,11 @@ struct Figures<'a> {
     connector_version: Cow<'a, str>,
     #[serde(default)]
     gaps: Vec<Gap>,
+    // Only when it was asked for, and of this kind then.
+    #[serde(default, rename = "nginx_installed")]
+    _nginx_installed: Option<bool>,
+    #[serde(default, rename = "nginx_sites")]
+    _nginx_sites: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
