@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod disk;
 pub mod host;
+pub mod openclaw;
 pub mod schedule;
 pub mod system;
 
