@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::FutureExt as _;
 use futures_util::select_biased;
 
+use crate::collector::openclaw::{known::Known, watch};
 use crate::collector::{self, clock};
 use crate::config::{self, Config, ConfigErrors, Group, Loaded};
 use crate::control;
@@ -24,6 +25,7 @@ use crate::health::Health;
 use crate::logging::LogHandle;
 use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
+use crate::sender::agents::OpenClaw;
 use crate::sender::driver::{Driver, Order};
 use crate::sender::link::{Link, LinkError};
 use crate::sender::machine::{self, Transports};
@@ -108,6 +110,9 @@ struct Daemon {
     store: Store,
     thread: StoreThread,
     sampler: Sampler,
+    /// What is known of OpenClaw, and who finds it out.
+    known: Known,
+    watcher: watch::Watcher,
     orders: channel::Sender<Order>,
     /// True when it ends by a panic.
     sender: Task<bool>,
@@ -149,14 +154,19 @@ impl Daemon {
             waiting = store.view().queue.map_or(0, |queue| queue.pending),
             "started"
         );
+        let no_thread = |source| DaemonError::System { what: "a thread", source };
+        // First, so that the first sample has something to say of OpenClaw.
+        let known = Known::new();
+        let watcher = watch::start(openclaw_settings(&config), known.clone()).map_err(no_thread)?;
         let sampler = sampler::start(
             config.report_interval,
             collector_settings(&config),
             clock,
             runtime::seed(),
             store.clone(),
+            known.clone(),
         )
-        .map_err(|source| DaemonError::System { what: "a thread", source })?;
+        .map_err(no_thread)?;
         let state = StateFile::load(&config.data_dir, link.backend_url());
         // Never waited for: the sender may be waiting for the disk.
         let (orders, receiver) = channel::unbounded();
@@ -182,6 +192,7 @@ impl Daemon {
             started: SystemTime::now(),
             replay,
             enrolling: ask_to_enroll,
+            known: known.clone(),
         });
         let control = open_control(&config.control_socket, &seen);
         Ok(Some(Self {
@@ -191,6 +202,8 @@ impl Daemon {
             store,
             thread,
             sampler,
+            known,
+            watcher,
             orders,
             sender,
             seen,
@@ -218,6 +231,10 @@ impl Daemon {
                     }
                     continue;
                 }
+                _ = self.known.changed().recv().fuse() => {
+                    self.tell_openclaw();
+                    continue;
+                }
                 () = runtime::sleep(CREDENTIAL_WATCH).fuse() => {
                     self.look_at_credential(&mut reload);
                     continue;
@@ -239,6 +256,12 @@ impl Daemon {
     fn order(&self, order: Order) {
         // The sender ends only at the stop, or by a panic that is noticed elsewhere.
         let _ = self.orders.try_send(order);
+    }
+
+    /// Hints at a change between two samples (docs/PROTOCOL.md 4).
+    fn tell_openclaw(&self) {
+        let view = self.known.current(clock::since_boot()).view;
+        self.order(Order::OpenClaw(OpenClaw { version: view.version, agents: view.agents }));
     }
 
     /// Reads the configuration again and takes it up.
@@ -276,7 +299,8 @@ impl Daemon {
                     }
                 }
                 Group::Schedule | Group::Collector => {
-                    self.sampler.reconfigure(config.report_interval, collector_settings(&config))
+                    self.sampler.reconfigure(config.report_interval, collector_settings(&config));
+                    self.watcher.reconfigure(openclaw_settings(&config));
                 }
                 Group::Credentials | Group::Endpoint => {}
                 Group::Queue | Group::Bridge | Group::Restart => {
@@ -422,6 +446,14 @@ pub fn queue_options(config: &Config) -> harborforge_storage::Options {
 
 fn collector_settings(config: &Config) -> collector::Settings {
     collector::Settings { disk_path: config.disk_path.clone() }
+}
+
+/// What the OpenClaw collector is to do, as the configuration has it.
+pub(crate) fn openclaw_settings(config: &Config) -> watch::Settings {
+    watch::Settings {
+        look: config.openclaw == config::OpenClaw::Auto,
+        homes: config.openclaw_home.clone(),
+    }
 }
 
 pub(crate) fn sender_settings(config: &Config) -> machine::Settings {

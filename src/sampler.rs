@@ -1,15 +1,16 @@
 //! The thread that takes samples.
 //!
 //! Invariants: sampling keeps its own schedule and waits for nobody, neither the network nor the
-//! sender nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
+//! sender nor OpenClaw nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::collector::clock::{Clock, since_boot};
+use crate::collector::openclaw::{self, known::Known};
 use crate::collector::schedule::{Decision, Schedule};
-use crate::collector::{OpenClawView, Settings, SystemCollector};
+use crate::collector::{Settings, SystemCollector};
 use crate::figures::Point;
 use crate::runtime::channel;
 use crate::sample::Sample;
@@ -38,6 +39,7 @@ pub fn start(
     clock: Clock,
     jitter_seed: u64,
     store: Store,
+    known: Known,
 ) -> std::io::Result<Sampler> {
     let (sender, orders) = mpsc::channel();
     let (guard, ended) = channel::bounded(1);
@@ -45,7 +47,7 @@ pub fn start(
         // Dropped at the thread's end, also by a panic.
         let _guard = guard;
         let collector = SystemCollector::new(settings);
-        run(collector, Schedule::new(interval, jitter_seed), clock, &store, &orders);
+        run(collector, Schedule::new(interval, jitter_seed), clock, &store, &known, &orders);
     })?;
     Ok(Sampler { ended, orders: sender, thread: Some(thread) })
 }
@@ -82,6 +84,7 @@ fn run(
     mut schedule: Schedule,
     clock: Clock,
     store: &Store,
+    known: &Known,
     orders: &mpsc::Receiver<Order>,
 ) {
     let mut wait = collector.warm_up();
@@ -101,7 +104,7 @@ fn run(
                     tracing::info!(skipped, "the host slept or stalled, samples were skipped");
                 }
                 let stamp = clock.stamp();
-                let sample = collector.collect(stamp.wall(), OpenClawView::default());
+                let sample = collector.collect(stamp.wall(), openclaw::view(known, since_boot()));
                 note(store, &sample);
                 match sample.encode() {
                     Ok(payload) => store.submit(stamp, payload),

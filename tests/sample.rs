@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use harborforge_connector::cli::sample::{TakeError, take_and_print};
+use harborforge_connector::collector::OpenClawView;
 use harborforge_connector::collector::{OpenClawView, Settings, SystemCollector};
 use harborforge_connector::sample::Sample;
 use serde_json::Value;
@@ -230,7 +231,7 @@ fn child() {
     let mut out = b"\nSAMPLE ".to_vec();
     serde_json::to_writer(&mut out, &take(&mut collector)).unwrap();
     out.extend(b"\nSAMPLE ");
-    take_and_print("child", Path::new("/"), false, &mut out).unwrap();
+    take_and_print("child", Path::new("/"), OpenClawView::default(), false, &mut out).unwrap();
     std::io::stdout().write_all(&out).unwrap();
 }
 
@@ -267,7 +268,8 @@ fn hidden_files_of_proc_are_null() {
 fn sample_prints_one_telemetry_object_on_one_line_or_for_people() {
     for pretty in [false, true] {
         let mut out = Vec::new();
-        take_and_print("vps \"t1\"", Path::new("/"), pretty, &mut out).unwrap();
+        take_and_print("vps \"t1\"", Path::new("/"), OpenClawView::default(), pretty, &mut out)
+            .unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("}\n"));
         assert_eq!(text.lines().count() == 1, !pretty);
@@ -315,7 +317,8 @@ fn a_reader_that_went_away_is_told_apart() {
             Ok(())
         }
     }
-    let error = take_and_print("t", Path::new("/"), false, &mut Closed).unwrap_err();
+    let error = take_and_print("t", Path::new("/"), OpenClawView::default(), false, &mut Closed)
+        .unwrap_err();
     let TakeError::Write(cause) = error else { panic!("{error:?}") };
     assert_eq!(cause.kind(), std::io::ErrorKind::BrokenPipe);
 }

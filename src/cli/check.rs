@@ -9,6 +9,7 @@ pub(super) mod daemon;
 mod local;
 mod monitor;
 pub(super) mod network;
+mod openclaw;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -95,6 +96,7 @@ pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] = &[
     daemon::daemon,
     daemon::control_socket,
     local::disk,
+    openclaw::openclaw,
 ];
 
 /// Runs every check and prints a line each.

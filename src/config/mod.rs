@@ -106,7 +106,6 @@ impl Config {
         [
             (Key::Scope, self.scope == Scope::Cgroup),
             (Key::ReportNginx, self.report_nginx),
-            (Key::OpenClawHome, !self.openclaw_home.is_empty()),
             (Key::BridgeListen, self.bridge_listen.is_some()),
         ]
         .into_iter()

@@ -17,6 +17,7 @@ use super::protocol::{
     Access, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION, Versioned,
 };
 use super::socket::{Bound, Peer};
+use crate::collector::openclaw::known::Known;
 use crate::config::Config;
 use crate::health::Health;
 use crate::runtime::{self, TaskGuard, UnixStream, channel};
@@ -47,6 +48,8 @@ pub struct Daemon {
     pub replay: super::replay::Hands,
     /// Takes up new credentials.
     pub enrolling: channel::Sender<Enrolling>,
+    /// What is known of OpenClaw.
+    pub known: Known,
 }
 
 impl Daemon {
