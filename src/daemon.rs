@@ -25,7 +25,7 @@ use crate::health::Health;
 use crate::logging::LogHandle;
 use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
-use crate::sender::agents::OpenClaw;
+use crate::sender::OpenClaw;
 use crate::sender::driver::{Driver, Order};
 use crate::sender::link::{Link, LinkError};
 use crate::sender::machine::{self, Transports};

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use harborforge_connector::cli::sample::{TakeError, take_and_print};
-use harborforge_connector::collector::OpenClawView;
 use harborforge_connector::collector::{OpenClawView, Settings, SystemCollector};
 use harborforge_connector::sample::Sample;
 use serde_json::Value;

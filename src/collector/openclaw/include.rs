@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn files_that_include_each_other_many_times_end() {
-        let many = vec!["'x.json'"; 10].join(",");
+        let many = ["'x.json'"; 10].join(",");
         let text = |n: usize| format!("{{$include: [{}]}}", many.replace('x', &format!("f{n}")));
         let files: Vec<(String, String)> =
             (0..9).map(|n| (format!("f{n}.json"), text(n + 1))).collect();
