@@ -42,7 +42,7 @@ port=$((20000 + $$ % 20000))
 cat >"$HOME/.openclaw/openclaw.json" <<CONFIG
 { // The token is invented.
   gateway: { mode: "local", bind: "loopback", port: $port, auth: { mode: "token", token: "invented-token" } },
-  agents: { entries: { home: { name: "Home" }, work: { identity: { name: "Worker" } }, bare: {} } },
+  agents: { ownership: "explicit", entries: { home: { name: "Home" }, work: { identity: { name: "Worker" } }, bare: {} } },
 }
 CONFIG
 

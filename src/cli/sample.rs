@@ -39,7 +39,8 @@ pub fn run(_args: &SampleArgs, context: &Context) -> Result<(), CliError> {
     let pretty = out.is_terminal();
     let report = watch::once(&openclaw_settings(&config), Places::of_this_host());
     for trouble in &report.troubles {
-        tracing::warn!(%trouble, "OpenClaw cannot be read as a whole");
+        // A closed stderr leaves nobody to tell.
+        let _ = writeln!(std::io::stderr(), "harborforge-connector: OpenClaw: {trouble}");
     }
     let (identifier, disk_path) = (&config.identifier, &config.disk_path);
     take_and_print(identifier, disk_path, report.view, pretty, &mut out).map_err(

@@ -128,11 +128,13 @@ impl Reader {
         let mut ids = HashSet::new();
         for (home, probe) in &mut self.homes {
             let seen = home.see(probe, &self.places, now);
-            report.troubles.extend(seen.troubles);
+            report.troubles.extend(seen.troubles.iter().map(|trouble| printable(trouble)));
             if !home.present() {
                 if self.configured.iter().any(|path| path == home.path()) {
                     let path = home.path().display();
-                    report.troubles.insert(format!("{path}: openclaw_home is not there"));
+                    report
+                        .troubles
+                        .insert(printable(&format!("{path}: openclaw_home is not there")));
                 }
                 continue;
             }
@@ -162,6 +164,13 @@ impl Reader {
         })
         .or_else(|| self.homes.iter().find_map(|(home, _)| home.version().map(str::to_owned)))
     }
+}
+
+/// A trouble as it may stand in a log and on a terminal: names of files are whatever their owner
+/// likes.
+fn printable(trouble: &str) -> String {
+    const MAX: usize = 500;
+    trouble.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX).collect()
 }
 
 /// The name of the directory a state directory lies in: usually its user's.

@@ -219,6 +219,7 @@ fn a_configuration_that_breaks_keeps_the_agents_and_is_told() {
         (b"\xff\xfe", "UTF-8"),
         (b"{$include: '../../etc/passwd'}", "outside"),
         (b"{$include: 'openclaw.json'}", "includes itself"),
+        (b"{$include: '\\u001b[31mx'}", "\u{fffd}[31mx: not there"),
     ] {
         swap(bytes);
         let report = site.look();
