@@ -18,7 +18,7 @@ use futures_util::future::FutureExt as _;
 use futures_util::select_biased;
 
 use crate::bridge::{Answers, Bridge, Standing};
-use crate::collector::openclaw::known::Known;
+use crate::collector::openclaw::{known::Known, watch};
 use crate::collector::{self, clock};
 use crate::config::{self, Config, ConfigErrors, Group, Loaded};
 use crate::control;
@@ -26,6 +26,7 @@ use crate::health::Health;
 use crate::logging::LogHandle;
 use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
+use crate::sender::OpenClaw;
 use crate::sender::driver::{Driver, Order};
 use crate::sender::link::{Link, LinkError};
 use crate::sender::machine::{self, Transports};
@@ -116,6 +117,9 @@ struct Daemon {
     store: Store,
     thread: StoreThread,
     sampler: Sampler,
+    /// What is known of OpenClaw, and who finds it out.
+    known: Known,
+    watcher: watch::Watcher,
     orders: channel::Sender<Order>,
     /// True when it ends by a panic.
     sender: Task<bool>,
@@ -160,7 +164,10 @@ impl Daemon {
             waiting = store.view().queue.map_or(0, |queue| queue.pending),
             "started"
         );
+        let no_thread = |source| DaemonError::System { what: "a thread", source };
+        // First, so that the first sample has something to say of OpenClaw.
         let known = Known::new();
+        let watcher = watch::start(openclaw_settings(&config), known.clone()).map_err(no_thread)?;
         let sampler = sampler::start(
             config.report_interval,
             collector_settings(&config),
@@ -169,7 +176,7 @@ impl Daemon {
             known.clone(),
             store.clone(),
         )
-        .map_err(|source| DaemonError::System { what: "a thread", source })?;
+        .map_err(no_thread)?;
         let state = StateFile::load(&config.data_dir, link.backend_url());
         // Never waited for: the sender may be waiting for the disk.
         let (orders, receiver) = channel::unbounded();
@@ -206,8 +213,9 @@ impl Daemon {
             replay,
             bridge: Standing::default(),
             enrolling: ask_to_enroll,
+            known: known.clone(),
         });
-        let answers = Answers::new(seen.clone(), known, sampler.newest.clone());
+        let answers = Answers::new(seen.clone(), known.clone(), sampler.newest.clone());
         let bridge = Bridge::start(config.bridge_listen, answers);
         let control = open_control(&config.control_socket, &seen);
         Ok(Some(Self {
@@ -217,6 +225,8 @@ impl Daemon {
             store,
             thread,
             sampler,
+            known,
+            watcher,
             orders,
             sender,
             seen,
@@ -246,6 +256,10 @@ impl Daemon {
                     }
                     continue;
                 }
+                _ = self.known.changed().recv().fuse() => {
+                    self.tell_openclaw();
+                    continue;
+                }
                 () = runtime::sleep(CREDENTIAL_WATCH).fuse() => {
                     self.look_at_credential(&mut reload);
                     continue;
@@ -269,6 +283,12 @@ impl Daemon {
     fn order(&self, order: Order) {
         // The sender ends only at the stop, or by a panic that is noticed elsewhere.
         let _ = self.orders.try_send(order);
+    }
+
+    /// Hints at a change between two samples (docs/PROTOCOL.md 4).
+    fn tell_openclaw(&self) {
+        let view = self.known.current(clock::since_boot()).view;
+        self.order(Order::OpenClaw(OpenClaw { version: view.version, agents: view.agents }));
     }
 
     /// Reads the configuration again and takes it up.
@@ -306,7 +326,8 @@ impl Daemon {
                     }
                 }
                 Group::Schedule | Group::Collector => {
-                    self.sampler.reconfigure(config.report_interval, collector_settings(&config))
+                    self.sampler.reconfigure(config.report_interval, collector_settings(&config));
+                    self.watcher.reconfigure(openclaw_settings(&config));
                 }
                 Group::Credentials | Group::Endpoint => {}
                 Group::Bridge => self.bridge.listen(config.bridge_listen),
@@ -461,6 +482,14 @@ pub(crate) fn collector_settings(config: &Config) -> collector::Settings {
         root_fs: config.root_fs.clone(),
         own_cgroup: config.scope == config::Scope::Cgroup,
         nginx: config.report_nginx,
+    }
+}
+
+/// What the OpenClaw collector is to do, as the configuration has it.
+pub(crate) fn openclaw_settings(config: &Config) -> watch::Settings {
+    watch::Settings {
+        look: config.openclaw == config::OpenClaw::Auto,
+        homes: config.openclaw_home.clone(),
     }
 }
 

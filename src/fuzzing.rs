@@ -219,6 +219,30 @@ pub fn push(data: &[u8]) {
     assert_eq!(ids.len(), agents.len(), "two agents with one id");
 }
 
+/// OpenClaw's files, and what its gateway answers: the same bytes in the place of each.
+pub fn openclaw(data: &[u8]) {
+    use crate::collector::openclaw::{node, probe, process, roster};
+    for read in [node::read_json5, node::read_json] {
+        match read(data, &roster::KEEP) {
+            Ok(config) => {
+                let roster = roster::Roster::of(&config);
+                let mut ids: Vec<&str> = roster.agents.iter().map(|(id, _)| id.as_str()).collect();
+                for (id, name) in &roster.agents {
+                    assert_eq!(&roster::normalized_id(id), id, "not the normal form");
+                    assert!((1..=64).contains(&id.len()) && name.chars().count() <= 100);
+                    assert!(!name.is_empty() && !name.chars().any(char::is_control), "{name:?}");
+                }
+                ids.sort_unstable();
+                ids.dedup();
+                assert_eq!(ids.len(), roster.agents.len(), "an id comes twice");
+                assert!(roster.version.is_none_or(|v| roster::version(&v) == Some(v.clone())));
+            }
+            Err(error) => printed(&error.to_string()),
+        }
+    }
+    let _ = (probe::read(200, data), process::is_gateway(data));
+}
+
 #[cfg(test)]
 #[path = "../tests/fuzz/replay.rs"]
 mod replay;
@@ -245,6 +269,11 @@ mod tests {
     #[test]
     fn config() {
         replay("config", super::config);
+    }
+
+    #[test]
+    fn openclaw() {
+        replay("openclaw", super::openclaw);
     }
 
     #[test]

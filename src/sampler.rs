@@ -1,14 +1,14 @@
 //! The thread that takes samples.
 //!
 //! Invariants: sampling keeps its own schedule and waits for nobody, neither the network nor the
-//! sender nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
+//! sender nor OpenClaw nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::collector::clock::{Clock, since_boot};
-use crate::collector::openclaw::known::Known;
+use crate::collector::openclaw::{self, known::Known};
 use crate::collector::schedule::{Decision, Schedule};
 use crate::collector::{Settings, SystemCollector};
 use crate::figures::Point;
@@ -150,7 +150,7 @@ fn run(
                     tracing::info!(skipped, "the host slept or stalled, samples were skipped");
                 }
                 let stamp = clock.stamp();
-                let openclaw = sources.known.current(since_boot()).view;
+                let openclaw = openclaw::view(&sources.known, since_boot());
                 let sample = collector.collect(stamp.wall(), openclaw);
                 note(store, &sample);
                 match sample.encode() {

@@ -98,6 +98,7 @@ fn a_good_configuration_passes_line_by_line() {
             "daemon",
             "control_socket",
             "disk",
+            "openclaw",
             "network"
         ]
     );

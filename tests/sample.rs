@@ -279,7 +279,7 @@ fn child() {
     let mut out = b"\nSAMPLE ".to_vec();
     serde_json::to_writer(&mut out, &take(&mut collector)).unwrap();
     out.extend(b"\nSAMPLE ");
-    take_and_print("child", Settings::default(), false, &mut out).unwrap();
+    take_and_print("child", Settings::default(), OpenClawView::default(), false, &mut out).unwrap();
     std::io::stdout().write_all(&out).unwrap();
 }
 
@@ -316,7 +316,14 @@ fn hidden_files_of_proc_are_null() {
 fn sample_prints_one_telemetry_object_on_one_line_or_for_people() {
     for pretty in [false, true] {
         let mut out = Vec::new();
-        take_and_print("vps \"t1\"", Settings::default(), pretty, &mut out).unwrap();
+        take_and_print(
+            "vps \"t1\"",
+            Settings::default(),
+            OpenClawView::default(),
+            pretty,
+            &mut out,
+        )
+        .unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("}\n"));
         assert_eq!(text.lines().count() == 1, !pretty);
@@ -364,7 +371,9 @@ fn a_reader_that_went_away_is_told_apart() {
             Ok(())
         }
     }
-    let error = take_and_print("t", Settings::default(), false, &mut Closed).unwrap_err();
+    let error =
+        take_and_print("t", Settings::default(), OpenClawView::default(), false, &mut Closed)
+            .unwrap_err();
     let TakeError::Write(cause) = error else { panic!("{error:?}") };
     assert_eq!(cause.kind(), std::io::ErrorKind::BrokenPipe);
 }

@@ -10,6 +10,7 @@ pub(super) mod daemon;
 mod local;
 mod monitor;
 pub(super) mod network;
+mod openclaw;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -97,6 +98,7 @@ pub const CHECKS: &[fn(&Facts<'_>) -> Vec<Line>] = &[
     daemon::control_socket,
     bridge::bridge,
     local::disk,
+    openclaw::openclaw,
 ];
 
 /// Runs every check and prints a line each.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::args::SampleArgs;
 use super::{CliError, Context, Exit};
+use crate::collector::openclaw::{homes::Places, watch};
 use crate::collector::{OpenClawView, Settings, SystemCollector};
 use crate::config::Need;
 use crate::daemon;
@@ -35,11 +36,18 @@ pub fn run(_args: &SampleArgs, context: &Context) -> Result<(), CliError> {
     let config = context.load(Need::Nothing)?.config;
     let mut out = std::io::stdout().lock();
     let pretty = out.is_terminal();
-    take_and_print(&config.identifier, daemon::collector_settings(&config), pretty, &mut out)
-        .map_err(|error| match error {
+    let report = watch::once(&daemon::openclaw_settings(&config), Places::of_this_host());
+    for trouble in &report.troubles {
+        // A closed stderr leaves nobody to tell.
+        let _ = writeln!(std::io::stderr(), "harborforge-connector: OpenClaw: {trouble}");
+    }
+    let settings = daemon::collector_settings(&config);
+    take_and_print(&config.identifier, settings, report.view, pretty, &mut out).map_err(|error| {
+        match error {
             TakeError::Write(error) => CliError::of_output(&error),
             TakeError::Encode(_) => CliError::from_error(Exit::Failed, &error),
-        })
+        }
+    })
 }
 
 /// The telemetry object of the protocol's section 6 without what only the queue gives: `seq`,
@@ -61,13 +69,14 @@ struct Printed<'a> {
 pub fn take_and_print(
     identifier: &str,
     settings: Settings,
+    openclaw: OpenClawView,
     pretty: bool,
     out: &mut dyn Write,
 ) -> Result<(), TakeError> {
     let mut collector = SystemCollector::new(settings);
     // Here, not in `collect`: the time in the sample is then the time of its figures.
     std::thread::sleep(collector.warm_up());
-    let sample = collector.collect(SystemTime::now(), OpenClawView::default());
+    let sample = collector.collect(SystemTime::now(), openclaw);
     let text = render(identifier, sample, pretty).map_err(TakeError::Encode)?;
     out.write_all(&text).and_then(|()| out.flush()).map_err(TakeError::Write)
 }

@@ -103,18 +103,6 @@ pub struct Config {
     pub bridge_listen: Option<SocketAddr>,
 }
 
-impl Config {
-    /// The keys that are set to something this version does not do yet. They are checked like the
-    /// others, so that a configuration written for a later version is found right or wrong now.
-    #[must_use]
-    pub fn not_in_effect(&self) -> Vec<Key> {
-        [(Key::OpenClawHome, !self.openclaw_home.is_empty())]
-            .into_iter()
-            .filter_map(|(key, set)| set.then_some(key))
-            .collect()
-    }
-}
-
 /// How the connector shows the Monitor who it is (docs/PROTOCOL.md 3).
 #[derive(Debug, Clone)]
 pub enum Credential {

@@ -38,14 +38,6 @@ impl Loader<'_> {
             }));
         }
         self.warn_of_long_intervals(config);
-        for key in config.not_in_effect() {
-            let Some(setting) = self.settings.get(key) else { continue };
-            self.warnings.push(Warning {
-                origin: setting.origin.clone(),
-                key: Some(key.name()),
-                text: "this version does not do that yet: it has no effect".into(),
-            });
-        }
     }
 
     fn warn_of_long_intervals(&mut self, config: &Config) {

@@ -18,6 +18,7 @@ use super::protocol::{
 };
 use super::socket::{Bound, Peer};
 use crate::bridge::Standing;
+use crate::collector::openclaw::known::Known;
 use crate::config::Config;
 use crate::health::Health;
 use crate::runtime::{self, TaskGuard, UnixStream, channel};
@@ -50,6 +51,8 @@ pub struct Daemon {
     pub bridge: Standing,
     /// Takes up new credentials.
     pub enrolling: channel::Sender<Enrolling>,
+    /// What is known of OpenClaw.
+    pub known: Known,
 }
 
 impl Daemon {

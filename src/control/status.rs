@@ -168,6 +168,9 @@ pub struct OpenClaw {
     pub version: Option<String>,
     /// How many agents it has.
     pub agents: u64,
+    /// Why it cannot be read as a whole, each with its path.
+    #[serde(default)]
+    pub troubles: Vec<String>,
 }
 
 /// The bridge for plugins (docs/PROTOCOL.md 9).

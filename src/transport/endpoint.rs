@@ -151,6 +151,12 @@ impl Endpoint {
         url
     }
 
+    /// Where an OpenClaw gateway says how far its start has come.
+    #[must_use]
+    pub fn startup_url(&self) -> Url {
+        self.below("startupz")
+    }
+
     /// Whether TLS is spoken.
     #[must_use]
     pub fn is_tls(&self) -> bool {

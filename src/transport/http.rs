@@ -85,6 +85,15 @@ impl HttpTransport {
         self.send(surf::Request::new(Method::Get, self.endpoint.key_url())).await
     }
 
+    /// Asks an OpenClaw gateway at this endpoint how far its start has come. Any status is an
+    /// answer.
+    ///
+    /// # Errors
+    /// No answer came, or none that can be read: see [`TransportError`].
+    pub async fn startup_probe(&self) -> Result<Answer, TransportError> {
+        self.send(surf::Request::new(Method::Get, self.endpoint.startup_url())).await
+    }
+
     /// Posts a heartbeat (docs/PROTOCOL.md 5): `body` is the JSON to send. Any status is an
     /// answer.
     ///

@@ -70,6 +70,12 @@ impl Screen {
             let agents = status.openclaw.agents;
             lines.say("OpenClaw", &format!("{}, {agents} agents", printable(version)));
         }
+        if let Some(trouble) = status.openclaw.troubles.first() {
+            let more = status.openclaw.troubles.len().saturating_sub(1);
+            let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+            let label = if status.openclaw.version.is_some() { "" } else { "OpenClaw" };
+            lines.say(label, &format!("{}{more}", printable(trouble)));
+        }
         if let Some(bridge) = &status.bridge {
             lines.bridge(bridge, now);
         }

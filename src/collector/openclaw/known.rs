@@ -69,6 +69,8 @@ struct Inner {
     pushed: Option<(Pushed, Duration)>,
     /// The view that was signalled last.
     told: OpenClawView,
+    /// What is wrong with the files.
+    troubles: Vec<String>,
 }
 
 impl Default for Known {
@@ -105,6 +107,17 @@ impl Known {
         let mut inner = self.lock();
         inner.files = None;
         self.settle(&mut inner, now);
+    }
+
+    /// Notes what is wrong with the files, for the status.
+    pub fn note(&self, troubles: Vec<String>) {
+        self.lock().troubles = troubles;
+    }
+
+    /// What is wrong with the files, each with its path.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.lock().troubles.clone()
     }
 
     /// The view as of `now` (time since boot).

@@ -1,0 +1,233 @@
+//! One state directory: what is known of its OpenClaw from look to look.
+//!
+//! Invariants:
+//! - A file is read again only when it has changed; a look at a directory where nothing has opens
+//!   no database and parses no configuration.
+//! - A configuration that cannot be used keeps the agents that were known before, and is a
+//!   trouble that is named with its file.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs;
+
+use super::database::Database;
+use super::file::{self, FileError};
+use super::homes::{Places, configs};
+use super::include::{self, IncludeError, Looked, Why};
+use super::lock::{Held, Whose, held};
+use super::process::Processes;
+use super::roster::{KEEP, Roster};
+use super::sessions::{Activity, Sessions, Unreadable};
+use super::status::{self, Gateway, Probe};
+use crate::sample::Agent;
+
+/// The port a gateway listens on unless something else is said.
+pub const USUAL_PORT: u16 = 18789;
+
+/// One state directory.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    config: Config,
+    agents: HashMap<String, Agents>,
+    held: Held,
+    present: bool,
+}
+
+#[derive(Debug, Default)]
+struct Config {
+    /// The last one that could be used.
+    roster: Option<Roster>,
+    /// Why the present one cannot.
+    trouble: Option<String>,
+    looked: Vec<Looked>,
+    settled: bool,
+}
+
+/// What is remembered of one agent's sessions.
+#[derive(Debug, Default)]
+struct Agents {
+    sessions: Sessions,
+    database: Database,
+}
+
+/// What one look found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its agents.
+    pub agents: Vec<Agent>,
+    /// What is wrong, each with its path.
+    pub troubles: Vec<String>,
+}
+
+impl Home {
+    /// The state directory at a path, not looked at yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            config: Config::default(),
+            agents: HashMap::new(),
+            held: Held::Nobody,
+            present: false,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was there at the last look.
+    #[must_use]
+    pub fn present(&self) -> bool {
+        self.present
+    }
+
+    /// Who held its gateway's lock at the last look.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.held
+    }
+
+    /// The port its gateway listens on, by its lock, by its configuration, or by habit.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let locked = match self.held {
+            Held::By { port, .. } => port,
+            Held::Nobody | Held::Unknown => None,
+        };
+        let configured = self.config.roster.as_ref().and_then(|roster| roster.port);
+        locked.or(configured).unwrap_or(USUAL_PORT)
+    }
+
+    /// The version that wrote its configuration last.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.config.roster.as_ref()?.version.as_deref()
+    }
+
+    /// Looks at the configuration and at the gateway's lock.
+    pub fn look(&mut self, places: &Places, now: SystemTime) {
+        let configs = configs(&self.path);
+        let owner = match fs::stat(&self.path) {
+            Ok(stat) => stat.st_uid,
+            Err(errno) => {
+                self.present = FileError::from(errno) == FileError::Denied;
+                self.held = if self.present { Held::Unknown } else { Held::Nobody };
+                self.config.trouble = self.present.then(|| denied(&self.path));
+                return;
+            }
+        };
+        self.present = true;
+        self.config.look(&configs, now);
+        let processes = Processes::under(&places.proc);
+        let whose = Whose { home: &self.path, configs: &configs, uid: owner };
+        self.held = held(&whose, &places.temporary, &processes);
+    }
+
+    /// Looks at the sessions and puts everything together. `probe` is what the gateway's port
+    /// answered.
+    pub fn see(&mut self, probe: &Probe, places: &Places, now: SystemTime) -> Seen {
+        if !self.present {
+            return Seen::default();
+        }
+        let milliseconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let milliseconds = u64::try_from(milliseconds.as_millis()).unwrap_or(u64::MAX);
+        let gateway = status::gateway(self.held, probe, milliseconds);
+        let processes = Processes::under(&places.proc);
+        let mut seen = Seen::default();
+        seen.troubles.extend(self.config.trouble.clone());
+        let roster = self.config.roster.as_ref().map_or(&[][..], |roster| &roster.agents);
+        self.agents.retain(|id, _| roster.iter().any(|(known, _)| known == id));
+        for (id, name) in roster {
+            let known = self.agents.entry(id.clone()).or_default();
+            let directory = self.path.join("agents").join(id);
+            let sessions = known.look(&directory, gateway, &processes, now);
+            let status = status::agent(gateway, &sessions);
+            seen.agents.push(Agent { id: id.clone(), name: name.clone(), status });
+            if let (Err(why), Gateway::Runs { .. }) = (&sessions, gateway) {
+                let path = directory.display();
+                seen.troubles.push(format!("{path}: the agent's sessions cannot be read: {why}"));
+            }
+        }
+        seen
+    }
+}
+
+impl Agents {
+    fn look(
+        &mut self,
+        directory: &Path,
+        gateway: Gateway,
+        processes: &Processes,
+        now: SystemTime,
+    ) -> Result<Activity, Unreadable> {
+        let database = directory.join("agent").join("openclaw-agent.sqlite");
+        match file::look(&database) {
+            Err(FileError::Missing) => {
+                self.sessions.look(&directory.join("sessions"), processes, now)
+            }
+            Err(error) => Err(error.into()),
+            // What a gateway that is down left in it says nothing.
+            Ok(_) if !matches!(gateway, Gateway::Runs { .. }) => Ok(Activity::default()),
+            Ok(_) => {
+                let marked = self.database.look(&database, now)?;
+                Ok(Activity { held: false, marked })
+            }
+        }
+    }
+}
+
+impl Config {
+    fn look(&mut self, names: &[PathBuf], now: SystemTime) {
+        let same = |(path, stamp): &Looked| file::look(path).ok() == *stamp;
+        if self.settled && !self.looked.is_empty() && self.looked.iter().all(same) {
+            return;
+        }
+        let mut looked = Vec::new();
+        let mut read = None;
+        for name in names {
+            match include::read(name, &KEEP, &mut looked) {
+                Err(IncludeError { path, why: Why::File(FileError::Missing) }) if path == *name => {
+                }
+                other => {
+                    read = Some(other);
+                    break;
+                }
+            }
+        }
+        self.settled = looked.iter().all(|(_, stamp)| stamp.is_none_or(|stamp| stamp.settled(now)));
+        self.looked = looked;
+        match read {
+            // OpenClaw does with its defaults.
+            None => {
+                self.roster = Some(Roster::of(&super::node::Node::Other));
+                self.trouble = None;
+            }
+            Some(Ok(node)) => {
+                self.roster = Some(Roster::of(&node));
+                self.trouble = None;
+            }
+            Some(Err(IncludeError { path, why: Why::File(FileError::Denied) })) => {
+                self.trouble = Some(denied(&path));
+            }
+            Some(Err(error)) => {
+                let kept =
+                    if self.roster.is_some() { ", the agents known before stay" } else { "" };
+                self.trouble = Some(format!("{error}{kept}"));
+            }
+        }
+    }
+}
+
+fn denied(path: &Path) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    format!(
+        "{}: the user with uid {uid} may not read it (docs/OPERATIONS.md, OpenClaw)",
+        path.display()
+    )
+}

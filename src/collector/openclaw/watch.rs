@@ -1,0 +1,244 @@
+//! The thread that keeps what is known of OpenClaw up to date.
+//!
+//! It looks at files every [`TICK`], asks gateways every [`ASK`] (at every tick while one is
+//! coming up or going down) and looks for new state directories every [`DISCOVER`].
+//!
+//! Invariants:
+//! - It has a thread of its own: a home directory on a dead network mount, a database that is
+//!   busy or a gateway that does not answer hold up no sample, no delivery and no stop.
+//! - Each trouble is said once in the log when it begins and once when it is over.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use super::homes::Places;
+use super::known::Known;
+use super::probe;
+use super::reader::{Reader, Report};
+use crate::collector::clock::since_boot;
+use crate::runtime;
+
+/// Between two looks at files.
+pub const TICK: Duration = Duration::from_secs(5);
+/// Between two questions to a gateway that is settled.
+const ASK: Duration = Duration::from_secs(30);
+/// Between two searches for state directories.
+const DISCOVER: Duration = Duration::from_secs(60);
+
+/// What of the configuration concerns OpenClaw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether it is looked for.
+    pub look: bool,
+    /// Its state directories; empty: found by themselves.
+    pub homes: Vec<PathBuf>,
+}
+
+/// The running thread. Dropping it stops it, without waiting for it: it may be waiting for a dead
+/// mount, and owns nothing that must be closed.
+#[derive(Debug)]
+pub struct Watcher {
+    orders: mpsc::Sender<Settings>,
+}
+
+/// Starts looking after OpenClaw.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(settings: Settings, known: Known) -> std::io::Result<Watcher> {
+    let (orders, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("hf-openclaw".to_owned())
+        .spawn(move || run(settings, &known, &receiver))?;
+    Ok(Watcher { orders })
+}
+
+impl Watcher {
+    /// Takes up a reloaded configuration.
+    pub fn reconfigure(&self, settings: Settings) {
+        // The thread outlives every order.
+        let _ = self.orders.send(settings);
+    }
+}
+
+/// Reads once, gateways asked: for `sample` and `check`. Takes up to 2 s for each gateway that
+/// does not answer.
+#[must_use]
+pub fn once(settings: &Settings, places: Places) -> Report {
+    if !settings.look {
+        return Report::default();
+    }
+    let mut reader = Reader::new(places, settings.homes.clone());
+    reader.discover();
+    reader.look(SystemTime::now());
+    ask(&mut reader);
+    reader.report(SystemTime::now())
+}
+
+fn ask(reader: &mut Reader) {
+    let questions = reader.questions();
+    let asked = questions.iter().map(|(_, port)| probe::ask(*port));
+    let answers = runtime::block_on(futures_util::future::join_all(asked));
+    for ((number, _), answer) in questions.into_iter().zip(answers) {
+        reader.answered(number, answer);
+    }
+}
+
+fn run(mut settings: Settings, known: &Known, orders: &mpsc::Receiver<Settings>) {
+    let mut said = Said::default();
+    loop {
+        let next = if settings.look {
+            watch(&settings, known, orders, &mut said)
+        } else {
+            said.tell(BTreeSet::new());
+            known.note(Vec::new());
+            known.forget_files(since_boot());
+            wait(orders, known, Duration::MAX)
+        };
+        match next {
+            Next::Settings(new) => settings = new,
+            Next::Stop => return,
+            Next::Tick => {}
+        }
+    }
+}
+
+enum Next {
+    Tick,
+    Settings(Settings),
+    Stop,
+}
+
+/// Waits for an order; what a plugin pushed lapses meanwhile.
+fn wait(orders: &mpsc::Receiver<Settings>, known: &Known, how_long: Duration) -> Next {
+    let mut left = how_long;
+    loop {
+        match orders.recv_timeout(left.min(TICK)) {
+            Ok(settings) => return Next::Settings(settings),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Next::Stop,
+            Err(mpsc::RecvTimeoutError::Timeout) => known.look(since_boot()),
+        }
+        left = left.saturating_sub(TICK);
+        if left.is_zero() {
+            return Next::Tick;
+        }
+    }
+}
+
+fn watch(
+    settings: &Settings,
+    known: &Known,
+    orders: &mpsc::Receiver<Settings>,
+    said: &mut Said,
+) -> Next {
+    let mut reader = Reader::new(Places::of_this_host(), settings.homes.clone());
+    let (mut discovered, mut asked): (Option<Duration>, Option<Duration>) = (None, None);
+    let due = |last: Option<Duration>, every: Duration, now: Duration| {
+        last.is_none_or(|last| now.saturating_sub(last) >= every)
+    };
+    loop {
+        let now = since_boot();
+        if due(discovered, DISCOVER, now) {
+            reader.discover();
+            discovered = Some(now);
+        }
+        reader.look(SystemTime::now());
+        if asked.is_none() {
+            // The first sample shall not wait for a gateway.
+            publish(&reader.report(SystemTime::now()), known);
+        }
+        if reader.restless() || due(asked, ASK, now) {
+            ask(&mut reader);
+            asked = Some(now);
+        }
+        let report = reader.report(SystemTime::now());
+        publish(&report, known);
+        said.tell(report.troubles);
+        match wait(orders, known, TICK) {
+            Next::Tick => {}
+            next @ (Next::Settings(_) | Next::Stop) => return next,
+        }
+    }
+}
+
+fn publish(report: &Report, known: &Known) {
+    known.note(report.troubles.iter().cloned().collect());
+    known.read(report.view.clone(), since_boot());
+}
+
+/// What has been said in the log.
+#[derive(Debug, Default)]
+struct Said {
+    troubles: BTreeSet<String>,
+}
+
+impl Said {
+    fn tell(&mut self, troubles: BTreeSet<String>) {
+        for trouble in troubles.difference(&self.troubles) {
+            tracing::warn!(%trouble, "OpenClaw cannot be read as a whole");
+        }
+        for trouble in self.troubles.difference(&troubles) {
+            tracing::info!(%trouble, "OpenClaw: this is over");
+        }
+        self.troubles = troubles;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::testing::with_subscriber;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_trouble_is_said_once_and_so_is_its_end() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        with_subscriber(subscriber, || {
+            let lines = || {
+                let bytes = std::mem::take(&mut *log.0.lock().unwrap());
+                String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+            };
+            let mut said = Said::default();
+            said.tell(BTreeSet::new());
+            assert_eq!(lines(), [""; 0], "nothing there, nothing said");
+            let one: BTreeSet<String> = ["/a: permission denied".to_owned()].into();
+            said.tell(one.clone());
+            let begin = lines();
+            assert!(begin.len() == 1 && begin[0].contains("WARN"), "{begin:?}");
+            assert!(begin[0].contains("/a: permission denied"), "{begin:?}");
+            said.tell(one);
+            assert_eq!(lines(), [""; 0]);
+            said.tell(BTreeSet::new());
+            let end = lines();
+            assert!(end.len() == 1 && end[0].contains("INFO"), "{end:?}");
+        });
+    }
+
+    #[test]
+    fn turned_off_it_looks_at_nothing_and_forgets_what_it_knew() {
+        let dir = tempfile::tempdir().unwrap();
+        let off = Settings { look: false, homes: vec![dir.path().to_owned()] };
+        let places = crate::collector::openclaw::homes::of_test(dir.path());
+        assert_eq!(once(&off, places), Report::default());
+    }
+}
