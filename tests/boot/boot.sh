@@ -41,6 +41,7 @@ clean() {
     rm -rf --one-file-system "$work"
 }
 trap clean EXIT
+trap 'exit 130' INT TERM
 
 step() { printf '== %s\n' "$*"; }
 fail() {

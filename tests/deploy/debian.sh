@@ -29,6 +29,7 @@ clean() {
     rm -rf --one-file-system "$work"
 }
 trap clean EXIT
+trap 'exit 130' INT TERM
 
 fail() {
     printf 'FAILED: %s\n' "$*" >&2
