@@ -137,9 +137,30 @@ step "a reload"
 inside systemctl reload $NAME || fail "it does not reload"
 until_ok "not active again" is ActiveState active
 
+step "OpenClaw's state is read by the drop-in alone"
+inside useradd --create-home claw
+inside sh -c 'umask 077; mkdir /home/claw/.openclaw; echo "{}" >/home/claw/.openclaw/openclaw.json; echo x >/home/claw/other; chown -R claw: /home/claw'
+dropins=$root/etc/systemd/system/$NAME.service.d
+mkdir -p "$dropins"
+# Before the daemon, in its sandbox and as its user.
+probe() {
+    printf '[Service]\nExecStartPre=/bin/sh -c "%s"\n' "$1" >"$dropins/zz-probe.conf"
+    inside systemctl daemon-reload
+    inside systemctl restart $NAME
+}
+probe "! grep -q . /home/claw/.openclaw/openclaw.json && ! ls /home/claw && ! ls /root" || fail "homes are seen without the drop-in"
+cp "$source/deploy/openclaw.conf" "$dropins/"
+probe "grep -q . /home/claw/.openclaw/openclaw.json && ! touch /home/claw/.openclaw/new && ! ls /home/claw/other && ! grep -q . /etc/shadow && ! ls -A /root | grep -q ." ||
+    fail "the drop-in shows too little or too much"
+had=$(delivered)
+until_ok "nothing is delivered with the drop-in" more_than "$had"
+rm -r "$dropins"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+
 step "hangs, and the watchdog ends it"
-mkdir -p "$root/etc/systemd/system/$NAME.service.d"
-printf '[Service]\nWatchdogSec=4s\n' >"$root/etc/systemd/system/$NAME.service.d/watchdog.conf"
+mkdir -p "$dropins"
+printf '[Service]\nWatchdogSec=4s\n' >"$dropins/watchdog.conf"
 inside systemctl daemon-reload
 inside systemctl restart $NAME
 sleep 10
@@ -147,7 +168,7 @@ is NRestarts 0 || fail "the watchdog ended one that lives: $(property NRestarts)
 inside systemctl kill --kill-whom=main --signal=STOP $NAME
 until_ok "the watchdog does not bite" is NRestarts 1
 until_ok "it does not come back" is ActiveState active
-rm -r "$root/etc/systemd/system/$NAME.service.d"
+rm -r "$dropins"
 inside systemctl daemon-reload
 inside systemctl restart $NAME
 
