@@ -86,7 +86,6 @@ impl Sampler {
     }
 
     /// A way to ask whether its loop turns; the answer comes between two samples.
-    #[must_use]
     pub fn pulse(&self) -> impl Fn(channel::Sender<()>) + Send + use<> {
         let orders = self.orders.clone();
         move |answer| {

@@ -29,6 +29,7 @@ clean() {
     rm -rf --one-file-system "$work"
 }
 trap clean EXIT
+trap 'exit 130' INT TERM
 
 fail() {
     printf 'FAILED: %s\n' "$*" >&2
@@ -49,6 +50,7 @@ mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" 2>/dev/null || mou
 before=$(cd "$root" && find etc usr var/lib/harborforge-connector -type f 2>/dev/null | grep -v -e ^var/lib/dpkg -e 'etc/.*-$' | LC_ALL=C sort)
 
 step "a Monitor"
+: >"$work/monitor"
 "$monitor" --capabilities ack,resume >"$work/monitor" 2>/dev/null &
 monitor_pid=$!
 until grep -q '"ready"' "$work/monitor"; do sleep 0.1; done

@@ -142,6 +142,27 @@ fn the_installer_installs_twice_and_leaves_what_it_says() {
     });
 }
 
+/// The image's last stage, replayed: as root, since it changes its root and its user.
+#[test]
+fn the_image_runs_delivers_and_tells_its_health() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: replaying the image takes root");
+        return;
+    }
+    run(async {
+        let monitor = monitor(plain()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let challenge = dir.path().join("challenge");
+        fs::write(&challenge, monitor.issue_challenge()).unwrap();
+        let mut script = Command::new("sh");
+        script.arg(source().join("tests/deploy/image.sh"));
+        script.arg(env!("CARGO_BIN_EXE_harborforge-connector"));
+        script.arg(monitor.url()).arg(challenge);
+        let output = async_std::task::spawn_blocking(move || script.output().unwrap()).await;
+        succeeded("tests/deploy/image.sh", &output);
+    });
+}
+
 /// Exit code and verdicts of `tests/try-backend.sh`; `None`, said loudly, without its tools.
 async fn try_backend(url: String, variables: Vec<(&'static str, String)>) -> Option<(i32, String)> {
     for (name, version) in [("curl", "--version"), ("openssl", "version")] {

@@ -1,0 +1,220 @@
+#!/bin/sh
+# Boots a Debian with a real systemd, in namespaces on this kernel, and does with the package what
+# an operator does: install, enrol, outage, hard reset, hang, upgrade, remove, come back. On demand,
+# as root, with debootstrap and a cgroup2 hierarchy; takes about three minutes.
+#
+#   deploy/package.sh && cargo build -p harborforge-monitor
+#   tests/boot/boot.sh [ROOT]
+#
+# ROOT: a Debian with systemd, dbus and systemd-sysv that was made before; it is copied, not
+# changed. A hard reset is every process killed at once: what had reached the kernel survives it. What
+# a power cut does to the disk is the storage's own test.
+set -eu
+
+cd "$(dirname "$0")/../.."
+source=$PWD
+monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
+NAME=harborforge-connector
+[ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
+[ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
+deb=$(find target/package -name '*.deb')
+[ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
+unified=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+[ -n "$unified" ] || { echo "there is no cgroup2 hierarchy here" >&2 && exit 2; }
+
+work=$(mktemp -d)
+root=$work/root
+cgroup=$unified/harborforge-boot-$$
+monitor_pid=
+init=
+off() {
+    # The first process of a namespace takes all others with it.
+    [ -z "$init" ] || kill -KILL "$init" 2>/dev/null || true
+    [ -z "$init" ] || while [ -e "/proc/$init" ]; do sleep 0.1; done
+    init=
+    find "$cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
+}
+clean() {
+    off
+    [ -z "$monitor_pid" ] || kill "$monitor_pid" 2>/dev/null || true
+    rmdir "$cgroup" 2>/dev/null || true
+    rm -rf --one-file-system "$work"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+
+step() { printf '== %s\n' "$*"; }
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    if [ -n "$init" ]; then
+        inside systemctl status --no-pager -l $NAME >&2 || true
+        inside journalctl -u $NAME --no-pager -n 30 >&2 || true
+    fi
+    exit 1
+}
+inside() {
+    nsenter -t "$init" -m -p -C -u -i -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
+}
+# Waits until a command succeeds; at most two minutes.
+until_ok() { # WHAT COMMAND...
+    what=$1
+    shift
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt "${patience:-600}" ] || fail "$what"
+        sleep 0.2
+    done
+}
+on() {
+    mkdir -p "$cgroup"
+    # A child enters the cgroup, so that this script stays where it is.
+    sh -c 'echo $$ >"$1/cgroup.procs" && exec unshare --mount --pid --fork --cgroup --uts --ipc "$2" "$3"' \
+        sh "$cgroup" "$source/tests/boot/inside.sh" "$root" >>"$work/console" 2>&1 &
+    outer=$!
+    tries=0
+    until init=$(cat "/proc/$outer/task/$outer/children" 2>/dev/null) && [ -n "$init" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || fail "nothing starts: $(tail -n 5 "$work/console")"
+        sleep 0.1
+    done
+    init=${init%% *}
+    until_ok "it does not come up: $(tail -n 5 "$work/console")" inside systemctl is-active multi-user.target
+}
+property() { inside systemctl show --property "$1" --value $NAME; }
+delivered() { grep -c '"event":"accepted"' "$work/monitor" || true; }
+more_than() { [ "$(delivered)" -gt "$1" ]; }
+is() { [ "$(property "$1")" = "$2" ]; }
+status_has() { property StatusText | grep -q "$1"; }
+pending() { inside $NAME status --json | sed 's/.*"pending":\([0-9]*\).*/\1/'; }
+waits_more_than() { [ "$(pending)" -gt "$1" ]; }
+
+step "a clean Debian with systemd"
+if [ -n "${1:-}" ]; then
+    cp -a "$1" "$root"
+else
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$root" >"$work/debootstrap.log"
+fi
+mkdir -p "$root/mnt"
+cp "$deb" "$root/root/connector.deb"
+step "booted: $(chroot "$root" /lib/systemd/systemd --version | head -n 1)"
+on
+
+: >"$work/monitor"
+"$monitor" --capabilities ack,resume >"$work/monitor" 2>/dev/null &
+monitor_pid=$!
+until grep -q '"ready"' "$work/monitor"; do sleep 0.1; done
+url=$(sed -n 's/.*"backend_url":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1)
+
+step "installed: enabled, and not started before it is enrolled"
+inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside systemctl is-enabled --quiet $NAME || fail "not enabled"
+if inside systemctl is-active --quiet $NAME; then fail "started without a Monitor"; fi
+exposure=$(inside systemd-analyze security --no-pager $NAME | sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p')
+echo "   exposure $exposure of 10"
+awk "BEGIN { exit !($exposure <= 1.5) }" || fail "exposure $exposure"
+inside systemd-analyze verify --man=no "$NAME.service" 2>"$work/out" || fail "verify: $(cat "$work/out")"
+
+step "a wrong configuration ends it once, and it is not tried again"
+inside systemctl start $NAME >/dev/null 2>&1 || true
+until_ok "it does not give up" is ActiveState failed
+is ExecMainStatus 3 || fail "exit code $(property ExecMainStatus)"
+is NRestarts 0 || fail "restarted $(property NRestarts) times"
+
+step "enrolled by a systemd credential, started, and delivering"
+printf 'backend_url = "%s"\nidentifier = "vps.t1"\nreport_interval = "1s"\nhttp_fallback_interval = "1s"\nbackoff_cap = "2s"\n' "$url" >"$root/etc/$NAME/config.toml"
+mkdir -p "$root/etc/credstore"
+sed -n 's/.*"challenge_uuid":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1 >"$root/etc/credstore/$NAME.challenge_uuid"
+chmod 0600 "$root/etc/credstore/$NAME.challenge_uuid"
+inside systemctl start $NAME || fail "it does not start"
+is ActiveState active || fail "READY was not said: $(property ActiveState)"
+until_ok "nothing is delivered" more_than 0
+until_ok "no status: $(property StatusText)" status_has "Delivering over the WebSocket"
+figures=$(inside $NAME status --json | tr ',' '\n' | grep -e cpu_pct -e mem_pct -e disk_pct -e load_avg)
+case $figures in *null*) fail "figures are missing inside the sandbox: $figures" ;; esac
+
+step "a reload"
+inside systemctl reload $NAME || fail "it does not reload"
+until_ok "not active again" is ActiveState active
+
+step "OpenClaw's state is read by the drop-in alone"
+inside useradd --create-home claw
+inside sh -c 'umask 077; mkdir /home/claw/.openclaw; echo "{}" >/home/claw/.openclaw/openclaw.json; echo x >/home/claw/other; chown -R claw: /home/claw'
+dropins=$root/etc/systemd/system/$NAME.service.d
+mkdir -p "$dropins"
+# Before the daemon, in its sandbox and as its user.
+probe() {
+    printf '[Service]\nExecStartPre=/bin/sh -c "%s"\n' "$1" >"$dropins/zz-probe.conf"
+    inside systemctl daemon-reload
+    inside systemctl restart $NAME
+}
+probe "! grep -q . /home/claw/.openclaw/openclaw.json && ! ls /home/claw && ! ls /root" || fail "homes are seen without the drop-in"
+cp "$source/deploy/openclaw.conf" "$dropins/"
+probe "grep -q . /home/claw/.openclaw/openclaw.json && ! touch /home/claw/.openclaw/new && ! ls /home/claw/other && ! grep -q . /etc/shadow && ! ls -A /root | grep -q ." ||
+    fail "the drop-in shows too little or too much"
+had=$(delivered)
+until_ok "nothing is delivered with the drop-in" more_than "$had"
+rm -r "$dropins"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+
+step "hangs, and the watchdog ends it"
+mkdir -p "$dropins"
+printf '[Service]\nWatchdogSec=4s\n' >"$dropins/watchdog.conf"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+sleep 10
+is NRestarts 0 || fail "the watchdog ended one that lives: $(property NRestarts)"
+inside systemctl kill --kill-whom=main --signal=STOP $NAME
+until_ok "the watchdog does not bite" is NRestarts 1
+until_ok "it does not come back" is ActiveState active
+rm -r "$dropins"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+
+step "an outage, and a hard reset in the middle of it"
+kill -STOP "$monitor_pid"
+until_ok "nothing waits" waits_more_than 5
+off
+on
+until_ok "it is not started at boot" inside systemctl is-active --quiet $NAME
+until_ok "nothing is taken" waits_more_than 6
+kill -CONT "$monitor_pid"
+until_ok "the backlog is not delivered" status_has "Delivering"
+gapless() {
+    sed -n '/"event":"accepted"/s/.*"seq":\([0-9]*\).*/\1/p' "$work/monitor" | sort -n | uniq |
+        awk '{ if ($1 != NR) exit 1 }'
+}
+until_ok "numbers are missing" gapless
+
+step "upgraded with a backlog: it runs on until the new one is started"
+kill -STOP "$monitor_pid"
+until_ok "nothing waits" waits_more_than 3
+inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside systemctl is-active --quiet $NAME || fail "not running after the upgrade"
+kill -CONT "$monitor_pid"
+had=$(delivered)
+until_ok "the backlog is not delivered" more_than $((had + 3))
+gapless || fail "numbers are missing after the upgrade"
+
+step "kill -9: it comes back"
+inside systemctl kill --kill-whom=main --signal=KILL $NAME
+until_ok "it does not come back" is ActiveState active
+had=$(delivered)
+until_ok "nothing is delivered" more_than "$had"
+
+step "removed and installed again: the queue stays, and the numbers go on"
+inside dpkg --remove $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+[ -e "$root/var/lib/$NAME/queue/FORMAT" ] || fail "removing lost the queue"
+inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+until_ok "it is not started" is ActiveState active
+had=$(delivered)
+until_ok "nothing is delivered" more_than "$had"
+gapless || fail "numbers are missing after it came back"
+
+step "purged"
+inside dpkg --purge $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+[ ! -e "$root/var/lib/$NAME" ] || fail "the queue is still there"
+[ ! -e "$root/etc/$NAME" ] || fail "the configuration is still there"
+
+echo "$(delivered) samples: booted, enrolled, reset, upgraded, removed and come back, none lost"
