@@ -86,6 +86,38 @@ fn sample_says_what_the_files_say() {
     assert!(err.contains("agents.json5: line 1"), "{err}");
 }
 
+#[test]
+fn what_this_user_may_not_read_is_told_with_path_and_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let may = |mode: u32, path: &Path| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, mode).unwrap();
+    };
+    may(0o755, dir.path());
+    may(0o700, &home);
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([env!("CARGO_BIN_EXE_harborforge-connector"), "sample"])
+        .env("HARBORFORGE_OPENCLAW_HOME", &home);
+    let Ok(output) = command.output() else {
+        eprintln!("SKIPPED: setpriv is not installed");
+        return;
+    };
+    let err = String::from_utf8_lossy(&output.stderr);
+    if err.starts_with("setpriv:") {
+        eprintln!("SKIPPED: another user cannot run the program here: {err}");
+        return;
+    }
+    assert!(output.status.success(), "{err}");
+    let expected =
+        format!("{}/openclaw.json: the user with uid 65534 may not read it", home.display());
+    assert!(err.contains(&expected), "{err}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["agents"], serde_json::json!([]));
+}
+
 mod daemon {
     use super::*;
     use support::{Site, counted, monitor, real_time, run};
@@ -105,10 +137,11 @@ mod daemon {
                 monitor.accepted().last().map(|last| last.telemetry.to_string()).unwrap_or_default()
             };
             until(|| newest().contains(r#"{"id":"ops","name":"ops","status":"idle"}"#)).await;
+            // Together, so that one look at the files finds both.
             run_of_ops(&home);
+            std::fs::write(home.join("openclaw.json"), format!("{{ {SECRET}")).unwrap();
             counted(&monitor, "changes", 1, |counts| counts.agent_changes).await;
             until(|| newest().contains(r#""id":"ops","name":"ops","status":"running""#)).await;
-            std::fs::write(home.join("openclaw.json"), format!("{{ {SECRET}")).unwrap();
             let troubles = || {
                 let (_, out, _) = outcome(site.command("status").arg("--json"));
                 let status: Value = serde_json::from_str(&out).unwrap_or_default();

@@ -250,6 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn another_users_directory_in_the_temporary_one_does_not_count() {
+        let site = Site::new();
+        fake::process(&site.proc(), 70, "node", 'S', 900, "openclaw-gateway");
+        let config = site.home().join("openclaw.json");
+        let text = format!(r#"{{"pid":70,"configPath":"{}","startTime":900}}"#, config.display());
+        let temporary = site.dir.path().join("tmp");
+        site.write(&temporary, "gateway.a.lock", &text);
+        assert_ne!(site.held(), Held::Nobody);
+        let uid = rustix::process::getuid();
+        let directory = temporary.join(format!("openclaw-{}", uid.as_raw()));
+        if uid.is_root() {
+            let stranger = rustix::fs::Uid::from_raw(12345);
+            rustix::fs::chown(&directory.join("gateway.a.lock"), Some(stranger), None).unwrap();
+            assert_eq!(site.held(), Held::Nobody, "a stranger's file");
+            rustix::fs::chown(&directory.join("gateway.a.lock"), Some(uid), None).unwrap();
+            rustix::fs::chown(&directory, Some(stranger), None).unwrap();
+            assert_eq!(site.held(), Held::Nobody, "a stranger's directory");
+        }
+        // A link to a directory of the right owner is not followed either.
+        std::fs::rename(&directory, temporary.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(temporary.join("elsewhere"), &directory).unwrap();
+        assert_eq!(site.held(), Held::Nobody, "a link");
+    }
+
+    #[test]
     fn a_lock_whose_process_cannot_be_seen_is_unknown() {
         let site = Site::new();
         let config = site.home().join("openclaw.json");
