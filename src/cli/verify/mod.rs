@@ -37,6 +37,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
     let mut printer = Printer::new(format, &config.data_dir, BufWriter::new(stdout));
     if let Some(daemon) = context.daemon_of_queue(&config)? {
         super::end_at_once()?;
+        printer.asks_a_daemon();
         return match asked(daemon, &mut printer) {
             Ok(true) => Ok(()),
             Ok(false) => Err(printer.failure()),
@@ -50,9 +51,17 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
             return printer.nothing().map_err(|error| CliError::of_output(&error));
         }
         Err(Error::NoQueue { path }) => {
+            // One that runs does not miss it.
+            let start = match context.daemon(&config)? {
+                Some(_) => {
+                    "restart the daemon that answers on the control socket, if it is this \
+                            queue's"
+                }
+                None => "start the daemon",
+            };
             let text = format!(
                 "{} is missing, without which nobody can tell whether a daemon has this queue \
-                 open: start the daemon, which makes it again; what is queued stays queued",
+                 open: {start}, which makes it again; what is queued stays queued",
                 path.display()
             );
             return Err(CliError::new(Exit::Storage, text));
