@@ -51,17 +51,9 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
             return printer.nothing().map_err(|error| CliError::of_output(&error));
         }
         Err(Error::NoQueue { path }) => {
-            // One that runs does not miss it.
-            let start = match context.daemon(&config)? {
-                Some(_) => {
-                    "restart the daemon that answers on the control socket, if it is this \
-                            queue's"
-                }
-                None => "start the daemon",
-            };
             let text = format!(
                 "{} is missing, without which nobody can tell whether a daemon has this queue \
-                 open: {start}, which makes it again; what is queued stays queued",
+                 open: start the daemon, which makes it again; what is queued stays queued",
                 path.display()
             );
             return Err(CliError::new(Exit::Storage, text));
