@@ -7,7 +7,7 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use harborforge_storage::{Confirmation, GapReason};
 use rustix::process::{Pid, Signal, kill_process};
@@ -178,4 +178,30 @@ fn it_fits_the_terminal_and_has_colours_only_where_wanted() {
     let summary = format!("{line} --summary");
     let (_, screen) = on_terminal_with(&summary, 80, "", &[]).unwrap();
     assert!(screen.contains("189 samples") && screen.contains("a bar for each"), "{screen}");
+}
+
+/// More than any pipe holds, so that the writing does meet the closed end.
+#[test]
+fn head_ends_it_quietly_with_a_daemon_and_without() {
+    run(async {
+        let monitor = monitor(real_time()).await;
+        monitor.pause().await;
+        let site = Site::websocket(&monitor);
+        site.fill(5000);
+        let dump = site.command("dump");
+        let words = std::iter::once(dump.get_program()).chain(dump.get_args());
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let line = format!("{{ {}; echo \"code $?\" >&2; }} | head -n 1", words.join(" "));
+        let head = || outcome(Command::new("/bin/sh").args(["-c", &line]).stdin(Stdio::null()));
+        let looks_right = |(code, stdout, stderr): (i32, String, String)| {
+            assert_eq!((code, stderr.as_str()), (0, "code 0\n"), "{stdout}");
+            assert_eq!(stdout.lines().count(), 1);
+            assert!(stdout.starts_with("{\"seq\":1,"), "{stdout}");
+        };
+        looks_right(head());
+        let mut daemon = site.start();
+        daemon.has_appended(5001).await;
+        looks_right(head());
+        daemon.stop().await;
+    });
 }

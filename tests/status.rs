@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use harborforge_connector::control::client::{Answer, Client};
 use harborforge_connector::control::protocol::Request;
-use harborforge_monitor::{Fault, Route};
+use harborforge_monitor::{Fault, Options, Route};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -29,6 +29,17 @@ fn status(site: &Site, arguments: &[&str]) -> (i32, Value, String) {
 
 /// On a terminal of this size; `None`, said loudly, where there is no `script` to make one.
 fn on_terminal(site: &Site, columns: u16, arguments: &[&str], no_color: bool) -> Option<Command> {
+    on_terminal_after("", site, columns, arguments, no_color)
+}
+
+/// The same behind a line of shell.
+fn on_terminal_after(
+    before: &str,
+    site: &Site,
+    columns: u16,
+    arguments: &[&str],
+    no_color: bool,
+) -> Option<Command> {
     if !["/usr/bin/script", "/bin/script"].iter().any(|path| fs::exists(path).unwrap()) {
         eprintln!("SKIPPED: there is no `script` (util-linux) to make a terminal with");
         return None;
@@ -37,7 +48,7 @@ fn on_terminal(site: &Site, columns: u16, arguments: &[&str], no_color: bool) ->
     let words = std::iter::once(inside.get_program()).chain(inside.get_args());
     let mut words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     words.extend(arguments.iter().map(|word| (*word).to_owned()));
-    let line = format!("stty cols {columns} rows 24 -onlcr; exec {}", words.join(" "));
+    let line = format!("stty cols {columns} rows 24 -onlcr; {before} exec {}", words.join(" "));
     let mut command = Command::new("script");
     command.args(["-qefc", &line, "/dev/null"]).env_clear();
     command.env("PATH", "/usr/bin:/bin").env("TERM", "xterm").env("SHELL", "/bin/sh");
@@ -91,6 +102,21 @@ fn a_daemon_tells_all_that_is_asked_in_json_and_as_metrics() {
         let text = answer.next_item().unwrap().unwrap();
         assert!(answer.next_item().unwrap().is_none());
         assert!(text.contains("harborforge_connector_link_state{state=\"online\"} 1\n"), "{text}");
+        let promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        if let Ok(mut promtool) = promtool {
+            std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), text.as_bytes())
+                .unwrap();
+            let output = promtool.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        } else {
+            eprintln!("SKIPPED: there is no promtool (Debian: prometheus) here");
+        }
         daemon.stop().await;
     });
 }
@@ -196,6 +222,116 @@ fn the_watch_redraws_in_place_waits_for_a_daemon_and_ends_with_the_interrupt() {
     });
 }
 
+/// The widest line of what a terminal was sent, in characters; colours and movements take none.
+fn widest(shown: &str) -> usize {
+    let mut plain = String::new();
+    let mut rest = shown.chars();
+    while let Some(next) = rest.next() {
+        match next {
+            '\u{1b}' => {
+                assert_eq!(rest.next(), Some('['), "{shown:?}");
+                rest.find(char::is_ascii_alphabetic).unwrap();
+            }
+            '\r' => {}
+            other => plain.push(other),
+        }
+    }
+    plain.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+#[test]
+fn the_watch_keeps_to_forty_columns_and_to_what_a_dumb_terminal_can() {
+    run(async {
+        let refusing = monitor(plain()).await;
+        refusing.misbehave(Fault::status(401).at(Route::Heartbeat));
+        let site = Site::new(&refusing);
+        let mut daemon = site.start();
+        daemon.complains(&["401"]).await;
+        let Some(mut coloured) = on_terminal(&site, 40, &["--watch"], false) else { return };
+        let Some(mut dumb) = on_terminal(&site, 40, &["--watch"], false) else { return };
+        let mut coloured = spawn(&mut coloured);
+        let mut dumb = spawn(dumb.env("TERM", "dumb"));
+        let mut shown = String::new();
+        for _ in 0..2 {
+            shown += &reads_until(&mut coloured, "enroll");
+        }
+        assert!(shown.contains("\u{1b}[1;31mREFUSED\u{1b}[0m"), "{shown:?}");
+        let mut plainly = reads_until(&mut dumb, "enroll");
+        daemon.stop().await;
+        shown += &reads_until(&mut coloured, "NOT RUNNING");
+        plainly += &reads_until(&mut dumb, "NOT RUNNING");
+        assert!(widest(&shown) <= 40, "{shown:?}");
+        assert!(!plainly.contains('\u{1b}') && widest(&plainly) <= 40, "{plainly:?}");
+        for mut child in [coloured, dumb] {
+            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\x03").unwrap();
+            // Read to the end, so that it is not held up.
+            let mut rest = Vec::new();
+            child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(130));
+        }
+    });
+}
+
+/// Closing a terminal hangs its programs up; one that was told to stay all the same has nobody to
+/// draw for.
+#[test]
+fn a_terminal_that_is_closed_ends_the_watch_quietly() {
+    run(async {
+        let monitor = monitor(plain()).await;
+        let site = Site::new(&monitor);
+        let (pid, said) = (site.path("pid"), site.path("said"));
+        for stays in ["", "trap '' HUP;"] {
+            let before = format!("{stays} echo $$ >{}; exec 2>{};", pid.display(), said.display());
+            let command = on_terminal_after(&before, &site, 80, &["--watch"], true);
+            let Some(mut command) = command else { return };
+            let mut terminal = spawn(&mut command);
+            reads_until(&mut terminal, "waiting for it");
+            let watch: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+            // With it goes the terminal.
+            terminal.kill().unwrap();
+            terminal.wait().unwrap();
+            let begun = Instant::now();
+            // One that has ended and that nobody has looked after yet has ended.
+            let runs = || {
+                let stat = fs::read_to_string(format!("/proc/{watch}/stat")).unwrap_or_default();
+                stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty())
+                    && !stat.contains(") Z ")
+            };
+            while runs() {
+                assert!(begun.elapsed() < PATIENCE, "it goes on without a terminal");
+                async_std::task::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            assert_eq!(fs::read_to_string(&said).unwrap(), "", "{stays:?}");
+        }
+    });
+}
+
+/// Its condition, and what to type.
+#[test]
+fn an_expired_challenge_is_told_with_what_to_type() {
+    run(async {
+        let at_once = std::time::Duration::ZERO;
+        let monitor = monitor(Options { challenge_lifetime: at_once, ..real_time() }).await;
+        let site = Site::websocket(&monitor);
+        let mut daemon = site.start();
+        daemon.complains(&["the challenge was not used within"]).await;
+        let (_, told, _) = status(&site, &["--json"]);
+        assert_eq!(told["challenge"]["condition"], "refused", "{told}");
+        let Some(mut command) = on_terminal(&site, 80, &[], true) else { return };
+        let output = spawn(&mut command).wait_with_output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [
+            "challenge refused",
+            "the challenge was not used within",
+            "have it issue a new one, then sudo harborforge-connector enroll",
+        ] {
+            assert!(words.contains(part), "{part}: {shown}");
+        }
+        daemon.stop().await;
+    });
+}
+
 #[test]
 fn in_a_pipe_the_watch_is_a_line_a_second_and_ends_with_its_reader() {
     run(async {
@@ -236,6 +372,12 @@ fn a_user_in_no_group_is_told_which_one_to_join() {
         let mut daemon = site.start();
         daemon.has_appended(1).await;
         fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        // As that of a daemon whose group is not root's.
+        let groups = fs::read_to_string("/etc/group").unwrap();
+        let mut groups = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let group = groups.find(|group| group.len() > 2 && group[2] != "0").unwrap();
+        let socket = site.path("control.sock");
+        std::os::unix::fs::chown(&socket, None, Some(group[2].parse().unwrap())).unwrap();
         let own = program(&[]).get_program().to_owned();
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(own);
@@ -244,9 +386,13 @@ fn a_user_in_no_group_is_told_which_one_to_join() {
         command.env("HARBORFORGE_CONTROL_SOCKET", site.path("control.sock"));
         let (code, stdout, stderr) = outcome(&mut command);
         assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
-        for part in ["you may not open", "join its group", "usermod -aG"] {
-            assert!(stderr.contains(part), "{part}: {stderr}");
-        }
+        let join = format!(
+            "you may not open {}: join the group {} (sudo usermod -aG {} \"$USER\"",
+            socket.display(),
+            group[0],
+            group[0]
+        );
+        assert!(stderr.contains(&join), "{join}: {stderr}");
         daemon.stop().await;
     });
 }

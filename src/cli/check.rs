@@ -12,14 +12,16 @@ mod monitor;
 pub(super) mod network;
 mod openclaw;
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::SystemTime;
 
 use super::args::CheckArgs;
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, Exit, causes};
 use crate::config::{self, Config, Loaded, Need, Sources};
 use crate::runtime;
+use crate::sender::classify::printable;
 use crate::state;
 
 /// How a check came out.
@@ -44,16 +46,23 @@ pub struct Line {
     pub text: String,
     /// How the command ends for it: [`Exit::Done`] unless it is a failure.
     pub exit: Exit,
+    /// Causes that the text leaves out, the nearest first; shown with `-v`.
+    pub causes: Vec<String>,
 }
 
 impl Line {
     pub(super) fn new(verdict: Verdict, name: &'static str, text: impl Into<String>) -> Self {
         let exit = if verdict == Verdict::Fail { Exit::Failed } else { Exit::Done };
-        Self { verdict, name, text: text.into(), exit }
+        Self { verdict, name, text: text.into(), exit, causes: Vec::new() }
     }
 
     pub(super) fn fail(exit: Exit, name: &'static str, text: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Fail, name, text: text.into(), exit }
+        Self { exit, ..Self::new(Verdict::Fail, name, text) }
+    }
+
+    /// With the causes of an error whose own words the text has already.
+    pub(super) fn because(self, error: &(dyn Error + 'static)) -> Self {
+        Self { causes: causes(error), ..self }
     }
 }
 
@@ -117,14 +126,14 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<(), CliError> {
                 .chain([rest.to_owned()])
                 .map(|text| Line::fail(Exit::Config, "configuration", text))
                 .collect();
-            print(&lines)?;
+            print(&lines, context.verbose)?;
             return Err(CliError::quiet(Exit::Config));
         }
     };
     let facts = Facts { loaded: &loaded, now: SystemTime::now(), uid: sources.uid };
     let mut lines: Vec<Line> = CHECKS.iter().flat_map(|check| check(&facts)).collect();
     // What was found here may be read while the network is waited for.
-    print(&lines)?;
+    print(&lines, context.verbose)?;
     let network = if args.offline {
         vec![Line::new(Verdict::Ok, "network", "skipped: --offline")]
     } else {
@@ -135,7 +144,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<(), CliError> {
             .and_then(|url| state::remembered_key(&config.data_dir, url.as_str()));
         runtime::block_on(network::examine(config, remembered))
     };
-    print(&network)?;
+    print(&network, context.verbose)?;
     lines.extend(network);
     match failure(&lines) {
         Some(exit) => Err(CliError::quiet(exit)),
@@ -148,15 +157,15 @@ pub(super) fn failure(lines: &[Line]) -> Option<Exit> {
     lines.iter().find(|line| line.verdict == Verdict::Fail).map(|line| line.exit)
 }
 
-/// Prints lines, in colour on a terminal.
+/// Prints lines, in colour on a terminal, and on request the causes below each.
 ///
 /// # Errors
 /// When they cannot be written.
-pub(super) fn print(lines: &[Line]) -> Result<(), CliError> {
-    write(lines).map_err(|error| CliError::of_output(&error))
+pub(super) fn print(lines: &[Line], verbose: bool) -> Result<(), CliError> {
+    write(lines, verbose).map_err(|error| CliError::of_output(&error))
 }
 
-fn write(lines: &[Line]) -> io::Result<()> {
+fn write(lines: &[Line], verbose: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = out.is_terminal() && !no_colour;
@@ -167,6 +176,9 @@ fn write(lines: &[Line]) -> io::Result<()> {
             Verdict::Ok | Verdict::Warn | Verdict::Fail => ("", ""),
         };
         writeln!(out, "{on}{line}{off}")?;
+        for cause in line.causes.iter().filter(|_| verbose) {
+            writeln!(out, "     caused by: {}", printable(cause))?;
+        }
     }
     out.flush()
 }

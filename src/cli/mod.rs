@@ -89,13 +89,7 @@ impl CliError {
     /// An error as its own text says it, with its sources as the chain.
     #[must_use]
     pub fn from_error(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        let mut chain = Vec::new();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            chain.push(error.to_string());
-            cause = error.source();
-        }
-        Self { exit, message: error.to_string(), chain }
+        Self { exit, message: error.to_string(), chain: causes(error) }
     }
 
     /// An end with nothing more to say.
@@ -112,6 +106,15 @@ impl CliError {
         } else {
             Self::new(Exit::Failed, format!("cannot write to standard output: {error}"))
         }
+    }
+
+    /// The same on a terminal, which is gone once it has been closed.
+    #[must_use]
+    pub fn of_terminal(error: &io::Error) -> Self {
+        if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+            return Self::quiet(Exit::Done);
+        }
+        Self::of_output(error)
     }
 
     /// What the daemon's refusal, or its silence, means for the exit code.
@@ -168,6 +171,13 @@ impl CliError {
         };
         Self::new(Exit::Config, message)
     }
+}
+
+/// What an error comes from, the nearest first.
+fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    std::iter::successors(error.source(), |&error| error.source())
+        .map(|it| it.to_string())
+        .collect()
 }
 
 impl fmt::Display for CliError {
@@ -245,7 +255,7 @@ impl Context {
         let handle = logging::init(&config.log_level, config.log_format)
             .map_err(|error| CliError::new(Exit::Failed, format!("cannot set up logs: {error}")))?;
         for warning in &loaded.warnings {
-            tracing::warn!("configuration: {warning}");
+            tracing::warn!(%warning, "configuration");
         }
         Ok(handle)
     }
@@ -361,7 +371,10 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_a_quiet_success() {
+    fn a_closed_pipe_or_terminal_is_a_quiet_success() {
+        let hung_up = io::Error::from_raw_os_error(5);
+        assert_eq!(CliError::of_terminal(&hung_up).message, "");
+        assert_ne!(CliError::of_output(&hung_up).message, "", "a file's disk says the same");
         let error = CliError::of_output(&io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((error.exit, error.message.as_str()), (Exit::Done, ""));
         let error = CliError::of_output(&io::Error::other("disk full"));

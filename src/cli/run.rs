@@ -16,9 +16,14 @@ pub fn run(_args: &RunArgs, context: &Context) -> Result<(), CliError> {
     let log = context.start_logging(&loaded)?;
     let flags = context.flags.clone();
     let reload = Box::new(move || load(&Sources::of_process(flags.clone()), Need::Backend));
-    // With its causes, `-v` or not: nobody can ask a daemon that has ended for more.
-    daemon::run(loaded, reload, &log)
-        .map_err(|error| CliError::new(exit_code(&error), chain(&error)))
+    daemon::run(loaded, reload, &log).map_err(|error| {
+        let exit = exit_code(&error);
+        if context.verbose {
+            return CliError::from_error(exit, &error);
+        }
+        // With its causes all the same: nobody can ask a daemon that has ended for more.
+        CliError::new(exit, chain(&error))
+    })
 }
 
 /// The supervisor restarts what ends with 1 or 4 and gives up on 2 and 3.

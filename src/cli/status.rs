@@ -113,7 +113,10 @@ fn watch(screen: Option<&Screen>, config: &Config) -> Result<(), CliError> {
         };
         first = false;
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        written.map_err(|error| CliError::of_output(&error))?;
+        written.map_err(|error| match screen {
+            Some(_) => CliError::of_terminal(&error),
+            None => CliError::of_output(&error),
+        })?;
         std::thread::sleep(EVERY);
     }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::protocol::{Line, MAX_ANSWER, Refusal, Request, VERSION, Versioned};
-use super::socket::group_name;
+use super::socket::{GROUP, group_name};
 
 /// How long the daemon may take for each line, where it owes one.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,18 +120,26 @@ impl Client {
 
 /// Which group opens the socket.
 fn denied(path: &Path) -> String {
-    let group = std::fs::metadata(path).ok().map(|metadata| metadata.gid());
-    match group.map(|id| group_name(id).unwrap_or_else(|| id.to_string())) {
-        Some(group) => format!(
-            "join its group (sudo usermod -aG {group} \"$USER\", then log in again), or use sudo"
-        ),
-        // The directory itself is closed.
-        None => format!(
-            "join the group {} (sudo usermod -aG {} \"$USER\", then log in again), or use sudo",
-            super::socket::GROUP,
-            super::socket::GROUP
-        ),
-    }
+    hint(std::fs::metadata(path).ok().map(|metadata| metadata.gid()))
+}
+
+/// The same for the group a socket belongs to; none where its directory is closed.
+fn hint(socket: Option<u32>) -> String {
+    let group = match socket {
+        // Root's group opens more than this socket.
+        Some(0) => {
+            return format!(
+                "use sudo; it is root's group alone that may, so for others make the group \
+                 {GROUP} (sudo groupadd --system {GROUP}), restart the daemon, and join it (sudo \
+                 usermod -aG {GROUP} \"$USER\", then log in again)"
+            );
+        }
+        Some(id) => group_name(id).unwrap_or_else(|| id.to_string()),
+        None => GROUP.to_owned(),
+    };
+    format!(
+        "join the group {group} (sudo usermod -aG {group} \"$USER\", then log in again), or use sudo"
+    )
 }
 
 /// An answer that is being read.

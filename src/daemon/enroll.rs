@@ -27,23 +27,20 @@ pub(super) fn weigh(configured: &Arc<Config>, data_dir: &Path) -> (Arc<Config>, 
         }
     };
     let standing = enrolled.standing(configured);
-    let overtaken = match standing {
+    match standing {
         Standing::Preferred => {
             let credential = Some(enrolled.credential);
             let config = Config { credential, ..(**configured).clone() };
             return (Arc::new(config), Some(standing));
         }
         Standing::Elsewhere => return (as_configured(), Some(standing)),
-        Standing::CaughtUp => "the configuration has the enrolled credential now",
-        Standing::Superseded => {
+        Standing::CaughtUp => tracing::info!("the configuration has the enrolled credential now"),
+        Standing::Superseded => tracing::info!(
             "the configured credential has changed, it counts again instead of the enrolled one"
-        }
-    };
-    match Enrolled::forget(data_dir) {
-        Ok(()) => tracing::info!("{overtaken}"),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "{overtaken}, whose file cannot be removed");
-        }
+        ),
+    }
+    if let Err(error) = Enrolled::forget(data_dir) {
+        tracing::warn!(path = %path.display(), %error, "the enrolled credential cannot be removed, though it counts no more");
     }
     (as_configured(), Some(standing))
 }

@@ -14,8 +14,9 @@ use futures_util::future::{FutureExt as _, pending};
 use futures_util::select_biased;
 use harborforge_storage::{Confirmation, Limits};
 use secrecy::{ExposeSecret as _, SecretString};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
+use super::advice::advice;
 use super::agents::{OpenClaw, status_changed};
 use super::beside::Links;
 use super::journal::{DeliveryLine, Journal};
@@ -25,7 +26,6 @@ use super::machine::{
     Answered, Attempt, Command, Event, Failure, FailureKind, Handshake, KeyNews, LinkEvent,
     Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
 };
-use super::skew::Skew;
 use super::socket::{Events, OpenLink};
 use crate::health::Health;
 use crate::runtime::{self, Clock, TaskGuard, channel};
@@ -171,23 +171,65 @@ impl Driver {
     pub async fn run(mut self) {
         let mut next = Next::Event(Event::Queue(self.queue_view()));
         loop {
-            let event = match next {
-                Next::Event(event) => event,
-                Next::Order(order) => self.obey(order).await,
-                Next::Done(done) => self.came_back(done).await,
-            };
-            let now = Now { mono: self.clock.mono(), wall: self.clock.wall() };
-            self.wake = None;
-            for command in self.machine.handle(now, event, runtime::seed()) {
-                if matches!(command, Command::Finished) {
-                    return;
-                }
-                self.carry_out(command).await;
+            let span = self.span(&next);
+            if self.step(next).instrument(span).await {
+                return;
             }
             next = match self.at_once.pop_front() {
                 Some(event) => Next::Event(event),
                 None => self.wait().await,
             };
+        }
+    }
+
+    /// Handles one thing that happened; whether it was the last.
+    async fn step(&mut self, next: Next) -> bool {
+        let event = match next {
+            Next::Event(event) => event,
+            Next::Order(order) => self.obey(order).await,
+            Next::Done(done) => self.came_back(done).await,
+        };
+        let now = Now { mono: self.clock.mono(), wall: self.clock.wall() };
+        self.wake = None;
+        for command in self.machine.handle(now, event, runtime::seed()) {
+            if matches!(command, Command::Finished) {
+                return true;
+            }
+            self.carry_out(command).await;
+        }
+        false
+    }
+
+    /// The try that log lines about this belong to.
+    fn span(&self, next: &Next) -> Span {
+        match next {
+            Next::Done(Done::Key(attempt, _)) | Next::Event(Event::Key { attempt, .. }) => {
+                key_span(*attempt)
+            }
+            Next::Done(Done::Answer(attempt, _)) | Next::Event(Event::Answer { attempt, .. }) => {
+                link_span(*attempt, Transport::Http)
+            }
+            Next::Done(Done::Connected(link, _))
+            | Next::Event(
+                Event::Handshake { link, .. }
+                | Event::TokenSaved { link, .. }
+                | Event::Link { link, .. },
+            ) => link_span(*link, Transport::Websocket),
+            // What ends by the clock alone is a link on which nothing came in time.
+            Next::Event(Event::Tick) => match &self.wire {
+                Wire::Open { link, .. } => link_span(link.name, Transport::Websocket),
+                Wire::Connecting { name, .. } => link_span(*name, Transport::Websocket),
+                Wire::None => Span::none(),
+            },
+            Next::Event(
+                Event::Queue(_)
+                | Event::Settings(_)
+                | Event::Credentials
+                | Event::Endpoint { .. }
+                | Event::TryNow
+                | Event::Shutdown,
+            )
+            | Next::Order(_) => Span::none(),
         }
     }
 
@@ -378,7 +420,7 @@ impl Driver {
                 let request = self.request(fetch, move |result| {
                     Done::Key(attempt, result.unwrap_or_else(|| Err(panicked())))
                 });
-                runtime::spawn(request.instrument(tracing::info_span!("key", attempt)));
+                runtime::spawn(request.instrument(key_span(attempt)));
             }
             Command::Post { attempt, selection, proof } => {
                 let (link, store) = (self.link.clone(), self.store.clone());
@@ -386,13 +428,10 @@ impl Driver {
                 let request = self.request(post, move |result| {
                     Done::Answer(attempt, result.unwrap_or_else(|| Answered::Failed(panicked())))
                 });
-                let transport = name(Transport::Http);
-                let span = tracing::info_span!("link", attempt, transport);
-                runtime::spawn(request.instrument(span));
+                runtime::spawn(request.instrument(link_span(attempt, Transport::Http)));
             }
             Command::Connect { link: name, proof } => {
-                let transport = self::name(Transport::Websocket);
-                let span = tracing::info_span!("link", attempt = name, transport);
+                let span = link_span(name, Transport::Websocket);
                 let link = self.link.clone();
                 let connect = async move { link.connect(proof).await };
                 let request = self.request(connect, move |result| {
@@ -617,6 +656,16 @@ impl Journals {
     }
 }
 
+/// The try a log line belongs to. On its own: what one try sets off is not a part of it.
+fn link_span(attempt: Attempt, transport: Transport) -> Span {
+    tracing::info_span!(parent: None, "link", attempt, transport = name(transport))
+}
+
+/// The same of fetching the Monitor's key, which is for both transports.
+fn key_span(attempt: Attempt) -> Span {
+    tracing::info_span!(parent: None, "key", attempt)
+}
+
 fn name(transport: Transport) -> &'static str {
     match transport {
         Transport::Http => "http",
@@ -628,41 +677,6 @@ fn name(transport: Transport) -> &'static str {
 fn panicked() -> Failure {
     let reason = "a fault in the connector itself (the panic stands above): please report it";
     Failure { kind: FailureKind::Local, reason: reason.to_owned() }
-}
-
-/// A Monitor refuses a proof whose time is further from its own (docs/PROTOCOL.md 3).
-const PROOF_TOLERANCE: Duration = Duration::from_secs(120);
-
-/// What the operator can do about a failure of this kind.
-fn advice(kind: FailureKind, api_key: bool, skew: Option<Skew>, key_changed: bool) -> &'static str {
-    let skew = Duration::from_millis(skew.unwrap_or_default().millis.unsigned_abs());
-    match kind {
-        // An API key has neither a time nor to do with the Monitor's key.
-        FailureKind::NotAccepted if api_key => {
-            "have the Monitor issue a new API key and run `harborforge-connector enroll --api-key`, \
-             or put it into the configuration and send SIGHUP"
-        }
-        // Neither is cured by a new challenge.
-        FailureKind::NotAccepted if skew > PROOF_TOLERANCE => {
-            "set this host's clock (NTP), it is more than 120 s from the Monitor's; if that does \
-             not help, have the Monitor issue a new challenge, put it into the \
-             configuration and send SIGHUP"
-        }
-        FailureKind::NotAccepted if key_changed => {
-            "the Monitor's key has changed and the next tries use the new one: make sure that \
-             backend_url is the Monitor you mean; only if they are refused as well, have it issue \
-             a new challenge"
-        }
-        FailureKind::Unreachable => "run `harborforge-connector check` if it lasts",
-        FailureKind::Key => "compare the Monitor's key with public_key_sha256",
-        FailureKind::Answer => "check backend_url and what stands between here and the Monitor",
-        FailureKind::Busy => "none needed",
-        FailureKind::NotAccepted => {
-            "have the Monitor issue a new challenge, put it into the configuration and send SIGHUP"
-        }
-        FailureKind::Unacceptable => "none needed unless it repeats",
-        FailureKind::Local => "mend what the reason names; nothing was sent",
-    }
 }
 
 fn whole_seconds(duration: Duration) -> Duration {
@@ -686,25 +700,5 @@ async fn post(link: &Link, store: &Store, selection: Selection, proof: Proof) ->
     match selection {
         Selection::Single { .. } => link.post_single(&load, proof).await,
         Selection::Batch { .. } => link.post_batch(&load, proof).await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A new challenge is no cure for a wrong clock, nor for a key that has changed.
-    #[test]
-    fn advice_for_a_refusal_names_the_cure() {
-        let refused = |millis, changed| {
-            advice(FailureKind::NotAccepted, false, Some(Skew { millis }), changed)
-        };
-        assert!(refused(-121_000, false).starts_with("set this host's clock"));
-        assert!(refused(0, true).starts_with("the Monitor's key has changed"));
-        assert!(refused(119_000, false).starts_with("have the Monitor issue a new challenge"));
-        assert!(advice(FailureKind::Unreachable, false, None, true).contains("check"));
-        let skew = Some(Skew { millis: -121_000 });
-        let keyed = advice(FailureKind::NotAccepted, true, skew, true);
-        assert!(keyed.contains("API key") && !keyed.contains("clock"), "{keyed}");
     }
 }

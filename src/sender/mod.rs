@@ -5,6 +5,7 @@
 //! how long to wait in [`backoff`]; what is on its way over a WebSocket is kept in
 //! [`window`], and whether anybody is still there in [`keepalive`].
 
+mod advice;
 mod agents;
 pub mod backoff;
 pub mod beside;

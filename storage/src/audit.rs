@@ -134,6 +134,7 @@ impl Queue {
         }
         let Some((part, mut seen, from)) = audit.reading.take() else { return Ok(Audited::More) };
         let (dir, cache) = (self.dir.clone(), self.options.cache_bytes);
+        self.turn_to(part.id);
         let Some(g) = self.generation(part.id) else {
             // Delivered, and gone since the pin ran out.
             audit.passed(&part, true);
@@ -161,7 +162,6 @@ impl Queue {
         seen.report
             .engine_files
             .extend(aside.map(|name| name.trim_start_matches("aside.").to_owned()));
-        self.reading = Some(id);
         self.close_unused();
         match visited {
             // What a damaged page hides is missing by its numbers.

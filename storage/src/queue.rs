@@ -261,6 +261,13 @@ impl Queue {
 
     /// Closes all databases but the head's, the newest and the one being read; on a full disk
     /// also not those that it would not let open again.
+    /// A reading comes to this generation: what it read before is closed first, since an open
+    /// database takes several MiB and one of them at a time is enough.
+    pub(crate) fn turn_to(&mut self, id: u64) {
+        self.reading = Some(id);
+        self.close_unused();
+    }
+
     pub(crate) fn close_unused(&mut self) {
         let head = self.row.iter().find(|g| g.last > self.cursor).map(|g| g.id);
         let reading = self.reading;

@@ -199,9 +199,10 @@ impl Queue {
         portion: &mut Portion<Record>,
         lost: &mut Vec<(u64, u64)>,
     ) -> Result<Walk, Fault> {
+        let Some(id) = self.row.get(at).map(|g| g.id) else { return Ok(Walk::Through) };
+        self.turn_to(id);
         let (dir, cache) = (&self.dir, self.options.cache_bytes);
         let Some(g) = self.row.get_mut(at) else { return Ok(Walk::Through) };
-        self.reading = Some(g.id);
         let mut sizes = Vec::new();
         let mut expected = from;
         let mut walk = Walk::Through;
@@ -247,10 +248,13 @@ impl Queue {
     fn read_sent(&mut self, from: u64, limits: Limits) -> Result<Vec<Record>, Error> {
         let mut portion = Portion::new(limits);
         let mut at = self.row.partition_point(|g| g.last < from);
-        while let Some(g) = self.row.get_mut(at)
+        while let Some(g) = self.row.get(at)
             && g.first <= self.cursor
             && !portion.is_full()
         {
+            let id = g.id;
+            self.turn_to(id);
+            let Some(g) = self.row.get_mut(at) else { break };
             at = at.saturating_add(1);
             let to = g.last.min(self.cursor);
             let excluded = match g.role {
@@ -261,7 +265,6 @@ impl Queue {
                 }
                 Role::Pending | Role::Rejected => self.settled.clone(),
             };
-            self.reading = Some(g.id);
             let path = g.path(&self.dir);
             let low = from.max(g.first);
             let visited = g
@@ -320,11 +323,10 @@ impl Queue {
         // Below this number every generation has given all it holds.
         let mut ceiling = u64::MAX;
         for at in 0..self.rejects.len() {
+            let wanted = self.rejects.get(at).filter(|g| g.last >= from && !g.is_empty());
+            let Some(id) = wanted.map(|g| g.id) else { continue };
+            self.turn_to(id);
             let Some(g) = self.rejects.get_mut(at) else { continue };
-            if g.last < from || g.is_empty() {
-                continue;
-            }
-            self.reading = Some(g.id);
             let path = g.path(&self.dir);
             let (low, high) = (from.max(g.first), g.last);
             let mut portion = Portion::new(limits);

@@ -231,17 +231,18 @@ impl Queue {
         for (from, to) in snapshot.unrejected.within(0, u64::MAX) {
             taken_since.remove(from, to);
         }
-        while let Some(g) = self.row.get_mut(at)
+        while let Some(g) = self.row.get(at)
             && g.first <= snapshot.end
         {
+            let (id, low, high) = (g.id, snapshot.next.max(g.first), g.last.min(snapshot.end));
             at = at.saturating_add(1);
-            let (low, high) = (snapshot.next.max(g.first), g.last.min(snapshot.end));
             if low > high {
                 continue;
             }
+            self.turn_to(id);
+            let Some(g) = self.row.get_mut(at.saturating_sub(1)) else { break };
             missing(snapshot, expected, low.saturating_sub(1), &mut shown.problems);
             expected = low;
-            self.reading = Some(g.id);
             let path = g.path(&self.dir);
             let excluded = if g.role == Role::Sent { g.excluded.clone() } else { Vec::new() };
             let is_left_out = |seq: u64| {

@@ -62,7 +62,7 @@ fn a_stranger_is_refused_and_told_what_to_do() {
         let (code, stdout, stderr) = as_stranger(&[]);
         assert_eq!((code, stdout.as_str()), (1, ""));
         assert!(
-            stderr.contains("you may not open") && stderr.contains("join its group"),
+            stderr.contains("you may not open") && stderr.contains("make the group harborforge"),
             "{stderr}"
         );
         // As one of its group: may look, and change nothing.

@@ -103,7 +103,7 @@ fn socket_line(asked: Result<Option<u32>, ClientError>, holder: Option<u32>, sho
         (Err(ClientError::NoDaemon { .. }), None) => {
             Line::new(Verdict::Ok, SOCKET, format!("{shown}, no daemon answers"))
         }
-        (Err(error), _) => warn(error.to_string()),
+        (Err(error), _) => warn(error.to_string()).because(&error),
     }
 }
 

@@ -48,6 +48,11 @@ impl Report {
     pub(super) fn fail(&mut self, exit: Exit, text: impl Into<String>) {
         self.lines.push(Line::fail(exit, self.step, text));
     }
+
+    /// The Monitor is not reached, for causes that the text leaves out.
+    fn unreached(&mut self, text: String, error: &TransportError) {
+        self.lines.push(Line::fail(Exit::Unreachable, self.step, text).because(error));
+    }
 }
 
 /// Goes the whole way and tells what it finds. `remembered` is the fingerprint of the Monitor's
@@ -216,17 +221,17 @@ async fn tls(dialer: &Dialer, stream: TcpStream, report: &mut Report) -> Option<
             }
             Some(())
         }
-        Err(TransportError::Tls { host, fault: TlsFault::UnknownIssuer, .. })
+        Err(ref error @ TransportError::Tls { ref host, fault: TlsFault::UnknownIssuer, .. })
             if certificate.is_some_and(|it| it.is_self_signed()) =>
         {
-            report.fail(
-                Exit::Unreachable,
-                format!("TLS with {host}: the certificate is self-signed and nobody this machine trusts vouches for it: if it is your own, name it in ca_file{shown}"),
+            let text = format!(
+                "TLS with {host}: the certificate is self-signed and nobody this machine trusts vouches for it: if it is your own, name it in ca_file{shown}"
             );
+            report.unreached(text, error);
             None
         }
         Err(error @ TransportError::Tls { .. }) => {
-            report.fail(Exit::Unreachable, format!("{error}{shown}"));
+            report.unreached(format!("{error}{shown}"), &error);
             None
         }
         Err(error) => {

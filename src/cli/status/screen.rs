@@ -14,8 +14,8 @@ use crate::sender::classify::printable;
 const INDENT: usize = 13;
 /// Below this it is not readable, and lines wrap.
 const NARROWEST: usize = 30;
-/// Beside a sparkline stands a figure.
-const FIGURE: usize = 12;
+/// Room for the figure beside a sparkline, or more where that is longer.
+const FIGURE: usize = 10;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -180,17 +180,23 @@ impl Lines {
     }
 
     fn course(&mut self, status: &Status) {
-        let room = self.screen.width.saturating_sub(INDENT + FIGURE);
         let depth: Vec<Option<f64>> =
             status.course.depth.iter().map(|depth| Some(to_real(*depth))).collect();
         if depth.len() > 1 {
             let most = status.course.depth.iter().copied().max().unwrap_or(0);
-            let line = bars(&depth, to_real(most.max(1)), room);
-            self.drawn("depth", &line, &format!("most {most}"));
-            let line = bars(&status.course.cpu_pct, 100.0, room);
             let newest = status.course.cpu_pct.last().copied().flatten();
             let newest = newest.map_or("-".to_owned(), |cpu| format!("{cpu:.1} %"));
-            self.drawn("cpu", &line, &newest);
+            let figures = [format!("most {most}"), newest];
+            // Both in the same room, so that what was at one time stands in one column.
+            let widest = figures.iter().map(|figure| figure.chars().count()).max().unwrap_or(0);
+            let room = self.screen.width.saturating_sub(INDENT + 2 + widest.max(FIGURE));
+            let lines = [
+                ("depth", bars(&depth, to_real(most.max(1)), room)),
+                ("cpu", bars(&status.course.cpu_pct, 100.0, room)),
+            ];
+            for ((label, line), figure) in lines.iter().zip(figures) {
+                self.lines.push(format!("{label:INDENT$}{line}  {figure}"));
+            }
         }
     }
 
@@ -243,11 +249,6 @@ impl Lines {
 
     fn state(&mut self, colour: &str, word: &str, text: &str) {
         self.wrapped_in(colour, word, text, INDENT);
-    }
-
-    /// A sparkline fits, and is not to be broken where it has gaps.
-    fn drawn(&mut self, label: &str, line: &str, figure: &str) {
-        self.lines.push(format!("{label:INDENT$}{line}  {figure}"));
     }
 
     fn say(&mut self, label: &str, text: &str) {

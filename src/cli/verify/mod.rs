@@ -37,6 +37,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
     let mut printer = Printer::new(format, &config.data_dir, BufWriter::new(stdout));
     if let Some(daemon) = context.daemon_of_queue(&config)? {
         super::end_at_once()?;
+        printer.asks_a_daemon();
         return match asked(daemon, &mut printer) {
             Ok(true) => Ok(()),
             Ok(false) => Err(printer.failure()),

@@ -24,6 +24,8 @@ pub struct Printer<W> {
     format: Format,
     data_dir: PathBuf,
     out: W,
+    /// A daemon runs, and reads for this.
+    live: bool,
     /// The verdict, once it is known.
     verdict: String,
 }
@@ -43,7 +45,13 @@ const NAMED: usize = 5;
 impl<W: Write> Printer<W> {
     /// A printer for the queue below `data_dir`.
     pub fn new(format: Format, data_dir: &Path, out: W) -> Self {
-        Self { format, data_dir: data_dir.to_path_buf(), out, verdict: String::new() }
+        let data_dir = data_dir.to_path_buf();
+        Self { format, data_dir, out, live: false, verdict: String::new() }
+    }
+
+    /// The findings come from a daemon that has the queue open.
+    pub fn asks_a_daemon(&mut self) {
+        self.live = true;
     }
 
     /// What is said when there is no queue.
@@ -100,7 +108,7 @@ impl<W: Write> Printer<W> {
 
     /// The whole, at the end.
     pub fn queue(&mut self, report: &QueueReport) -> io::Result<()> {
-        self.verdict = verdict(report, &self.data_dir);
+        self.verdict = verdict(report, &self.data_dir, self.live);
         match self.format {
             Format::Table => {
                 writeln!(self.out, "{}", small_files(report))?;
@@ -191,7 +199,7 @@ fn account(report: &QueueReport) -> String {
 }
 
 /// The verdict and, where something is wrong, in a second line what to do.
-fn verdict(report: &QueueReport, data_dir: &Path) -> String {
+fn verdict(report: &QueueReport, data_dir: &Path, live: bool) -> String {
     if report.good {
         return "verified: every number is accounted for, every checksum is right".to_owned();
     }
@@ -210,10 +218,17 @@ fn verdict(report: &QueueReport, data_dir: &Path) -> String {
         lost => format!("{lost} samples are lost"),
     };
     let dir = data_dir.display();
+    let deal = match live {
+        false => "start the daemon: it",
+        true => {
+            "then restart the daemon (systemctl restart harborforge-connector), unless it comes to \
+             what is broken before: it"
+        }
+    };
     format!(
         "WRONG: {}; {loss}\nWhat to do: look for the cause (dmesg, the disk's health); copy {dir} if \
-         you want to look into it; start the daemon: it delivers all that can be read, lists what \
-         cannot as a gap, and sets what is broken aside in {dir}/queue/quarantine",
+         you want to look into it; {deal} delivers all that can be read, lists what cannot as a \
+         gap, and sets what is broken aside in {dir}/queue/quarantine",
         wrong.join(", ")
     )
 }
@@ -316,12 +331,19 @@ mod tests {
             quarantined: 0,
             quarantined_bytes: 0,
         };
-        let said = verdict(&report, Path::new("/d"));
+        let said = verdict(&report, Path::new("/d"), false);
         let start = "WRONG: 2 of 6 generations, manifest (damaged), cursor (missing), no generation \
                      holds 590..600; 15 samples are lost\nWhat to do: look";
         assert!(said.starts_with(start), "{said}");
         assert!(said.ends_with("/d/queue/quarantine"), "{said}");
+        assert!(said.contains("; start the daemon: it delivers"), "{said}");
+        let live = verdict(&report, Path::new("/d"), true);
+        assert!(live.contains("; then restart the daemon (systemctl"), "{live}");
+        assert!(!live.contains(" start the daemon"), "{live}");
         assert_eq!(small_files(&report), "small files: manifest DAMAGED, cursor MISSING");
-        assert!(verdict(&QueueReport { good: true, ..report }, Path::new("/d")).starts_with("ver"));
+        assert!(
+            verdict(&QueueReport { good: true, ..report }, Path::new("/d"), true)
+                .starts_with("ver")
+        );
     }
 }

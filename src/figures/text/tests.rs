@@ -28,6 +28,57 @@ fn status() -> Status {
     status
 }
 
+/// What scrapers see, whole; `status.prom` is changed by hand, with a note in docs/CHANGELOG.md.
+#[test]
+fn the_whole_text_is_the_one_on_record() {
+    let text = prometheus(&status());
+    assert_eq!(text, include_str!("status.prom"), "now:\n{text}");
+}
+
+/// What the format asks of every family: HELP and TYPE once, before its lines, which stand
+/// together; counters end in `_total` and nothing else does; buckets grow and end with all.
+#[test]
+fn names_and_histograms_keep_to_the_conventions() {
+    let text = prometheus(&status());
+    let mut family: Option<(&str, &str)> = None;
+    let mut buckets: Vec<(f64, f64)> = Vec::new();
+    let mut histograms = 0;
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(words.ends_with('.') && !words.contains('\\') || name.starts_with("process_"));
+            let kind = lines.next().unwrap().strip_prefix("# TYPE ").unwrap();
+            let (of, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(of, name);
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(name.chars().all(plain) && !name.contains("milli"), "{name}");
+            family = Some((name, kind));
+            continue;
+        }
+        let (name, kind) = family.unwrap();
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap();
+        let own = series.split('{').next().unwrap();
+        if kind != "histogram" {
+            assert_eq!(own, name, "{line}");
+        } else if own == format!("{name}_bucket") {
+            let bound = series.split_once("le=\"").unwrap().1.trim_end_matches("\"}");
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
+            let grows = buckets.last().is_none_or(|&(le, count)| le < bound && count <= value);
+            assert!(grows, "{line}");
+            buckets.push((bound, value));
+        } else if own == format!("{name}_count") {
+            assert_eq!(std::mem::take(&mut buckets).last(), Some(&(f64::INFINITY, value)));
+            histograms += 1;
+        } else {
+            assert_eq!(own, format!("{name}_sum"), "{line}");
+        }
+    }
+    assert_eq!(histograms, 2);
+}
+
 #[test]
 fn the_text_is_as_it_is() {
     let text = prometheus(&status());

@@ -122,6 +122,18 @@ fn where_the_bridge_listens_or_why_not_is_one_line() {
     );
 }
 
+/// Six digits waiting, as after a day without a Monitor, leave less room for the bars.
+#[test]
+fn large_figures_do_not_make_lines_too_long() {
+    let mut status = worst();
+    status.course.depth = (0..60).map(|n| u64::MAX - n).collect();
+    for width in [40, 80, 200] {
+        let text = Screen { width, colour: false, moves: true }.draw(&status, now(), 60);
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+        assert!(text.contains("  most 18446744073709551615\n"), "{text}");
+    }
+}
+
 /// What a Monitor or a configuration says must not steer the terminal.
 #[test]
 fn no_text_from_outside_moves_the_cursor() {
