@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -267,6 +267,21 @@ fn what_a_monitor_says_is_read_as_it_is_meant() {
     assert_eq!(object("duplicate.json").duplicate, Some(true));
     assert_eq!(object("batch-delivered.json").acked_seq, Some(43));
     assert_eq!(object("batch-rejected.json").rejected[0].seq, 42);
+}
+
+/// The command that its README shows to try a decryption with.
+#[test]
+fn the_command_shown_prints_the_proof() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/examples/README.md")).unwrap();
+    let (_, after) = text.split_once("This prints `proof.json`:\n\n").unwrap();
+    let command: Vec<&str> = after.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    assert_eq!(command.len(), 3, "{after}");
+    let printed =
+        Command::new("sh").args(["-c", &command.join("\n")]).current_dir(root).output().unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let shown = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().trim_end().to_owned();
+    assert_eq!(shown(&printed.stdout), shown(&there("proof.json").unwrap()));
 }
 
 fn schema() -> Value {

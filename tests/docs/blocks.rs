@@ -27,6 +27,12 @@ const FIGURES: &str = "figures of one machine; the command above them makes them
 /// Document, first line, and what holds the block.
 const BLOCKS: &[(&str, &str, Held)] = &[
     (
+        "docs/examples/README.md",
+        "sed 's/.*:\"//; s/\"}//' docs/examples/handshake.json | openssl base64 -d -A |",
+        By("tests/examples.rs", "the_command_shown_prints_the_proof"),
+    ),
+    ("docs/OPERATIONS.md", "scrape_configs:", NotRun("Prometheus' own configuration")),
+    (
         "README.md",
         "A Monitor at http://127.0.0.1:43257, the daemon's files in /tmp/harborforge-demo-Dnu2fR",
         By("src/cli/demo/mod.rs", "the_documents_show_what_the_demo_prints"),
