@@ -262,9 +262,9 @@ mod tests {
         let directory = temporary.join(format!("openclaw-{}", uid.as_raw()));
         if uid.is_root() {
             let stranger = fs::Uid::from_raw(12345);
-            fs::chown(&directory.join("gateway.a.lock"), Some(stranger), None).unwrap();
+            fs::chown(directory.join("gateway.a.lock"), Some(stranger), None).unwrap();
             assert_eq!(site.held(), Held::Nobody, "a stranger's file");
-            fs::chown(&directory.join("gateway.a.lock"), Some(uid), None).unwrap();
+            fs::chown(directory.join("gateway.a.lock"), Some(uid), None).unwrap();
             fs::chown(&directory, Some(stranger), None).unwrap();
             assert_eq!(site.held(), Held::Nobody, "a stranger's directory");
         }
