@@ -1,8 +1,9 @@
 //! Where OpenClaw's state directories are on this host.
 //!
-//! Configured ones are taken as they stand. Otherwise: `OPENCLAW_STATE_DIR`, then `.openclaw` (or
-//! one of its three former names) in `OPENCLAW_HOME`, in `HOME`, and in the home directory of
-//! every user in /etc/passwd.
+//! Configured ones are taken as they stand. Otherwise: `OPENCLAW_STATE_DIR`, else the directory of
+//! `OPENCLAW_CONFIG_PATH`; then `.openclaw` (or one of its three former names) and the profiles
+//! `.openclaw-NAME` in `OPENCLAW_HOME`, in `HOME`, and in the home directory of every user in
+//! /etc/passwd.
 //!
 //! Invariant: one directory comes once, whatever names lead to it, in the same order each time.
 
@@ -46,8 +47,15 @@ impl Places {
     /// Of this process on this host.
     #[must_use]
     pub fn of_this_host() -> Self {
+        let user = std::env::var_os("HOME").map(PathBuf::from);
         let variable = |name: &str| {
-            std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+            let path = std::env::var_os(name).map(PathBuf::from)?;
+            // OpenClaw expands a leading ~ itself.
+            let path = match (path.strip_prefix("~"), &user) {
+                (Ok(rest), Some(user)) => user.join(rest),
+                _ => path,
+            };
+            path.is_absolute().then_some(path)
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut path: Vec<PathBuf> =
@@ -62,7 +70,11 @@ impl Places {
             proc: "/proc".into(),
             temporary: "/tmp".into(),
             passwd: "/etc/passwd".into(),
-            state_dir: variable("OPENCLAW_STATE_DIR"),
+            state_dir: variable("OPENCLAW_STATE_DIR").or_else(|| {
+                let config = variable("OPENCLAW_CONFIG_PATH")?;
+                let usual = CONFIGS.iter().any(|name| config.ends_with(name));
+                usual.then(|| config.parent().map(Path::to_owned))?
+            }),
             homes: ["OPENCLAW_HOME", "HOME"].into_iter().filter_map(variable).collect(),
             path,
         }
@@ -108,6 +120,13 @@ pub fn find(places: &Places) -> Found {
                     found.hidden = found.hidden.saturating_add(1);
                     break;
                 }
+            }
+        }
+        // Profiles have a state directory each.
+        let is_profile = |name: &str| name.starts_with(".openclaw-");
+        for name in file::names(&user, MAX_HOMES, is_profile).unwrap_or_default() {
+            if is_home(&user.join(&name)) == Ok(true) {
+                take(user.join(name), &mut found);
             }
         }
     }
@@ -182,6 +201,7 @@ mod tests {
         let ann = home(root, "home/ann/.openclaw");
         std::fs::create_dir_all(root.join("home/bob/.clawdbot/agents")).unwrap();
         std::fs::create_dir_all(root.join("home/dan/.openclaw")).unwrap();
+        let profile = home(root, "home/dan/.openclaw-test");
         symlink(&ann, root.join("home/dan/.openclaw/agents")).unwrap();
         std::fs::create_dir_all(root.join("home/eve")).unwrap();
         symlink(&ann, root.join("home/eve/.openclaw")).unwrap();
@@ -191,11 +211,11 @@ mod tests {
         let mut places = of_test(root);
         let bob = root.join("home/bob/.clawdbot");
         let dan = root.join("home/dan/.openclaw");
-        assert_eq!(find(&places).homes, [ann.clone(), bob.clone(), dan.clone()]);
+        assert_eq!(find(&places).homes, [ann.clone(), bob.clone(), dan.clone(), profile.clone()]);
         let own = home(root, "own/.openclaw");
         places.homes = vec![root.join("own"), root.join("home/ann")];
         places.state_dir = Some(bob.clone());
-        assert_eq!(find(&places).homes, [bob, own, ann, dan]);
+        assert_eq!(find(&places).homes, [bob, own, ann, dan, profile]);
     }
 
     #[test]

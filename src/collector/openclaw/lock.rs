@@ -261,11 +261,11 @@ mod tests {
         let uid = rustix::process::getuid();
         let directory = temporary.join(format!("openclaw-{}", uid.as_raw()));
         if uid.is_root() {
-            let stranger = rustix::fs::Uid::from_raw(12345);
-            rustix::fs::chown(&directory.join("gateway.a.lock"), Some(stranger), None).unwrap();
+            let stranger = fs::Uid::from_raw(12345);
+            fs::chown(directory.join("gateway.a.lock"), Some(stranger), None).unwrap();
             assert_eq!(site.held(), Held::Nobody, "a stranger's file");
-            rustix::fs::chown(&directory.join("gateway.a.lock"), Some(uid), None).unwrap();
-            rustix::fs::chown(&directory, Some(stranger), None).unwrap();
+            fs::chown(directory.join("gateway.a.lock"), Some(uid), None).unwrap();
+            fs::chown(&directory, Some(stranger), None).unwrap();
             assert_eq!(site.held(), Held::Nobody, "a stranger's directory");
         }
         // A link to a directory of the right owner is not followed either.

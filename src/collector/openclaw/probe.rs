@@ -31,7 +31,9 @@ pub async fn ask(port: u16) -> Probe {
     match runtime::timeout(DEADLINE, transport.startup_probe()).await {
         Some(Ok(answer)) => read(answer.status, &answer.body),
         Some(Err(error)) if refused(&error) => Probe::Refused,
-        Some(Err(_)) | None => Probe::NoAnswer,
+        Some(Err(error)) if late(&error) => Probe::Silent,
+        Some(Err(_)) => Probe::NoAnswer,
+        None => Probe::Silent,
     }
 }
 
@@ -39,6 +41,10 @@ fn refused(error: &TransportError) -> bool {
     // All other ways to fail leave open whether somebody listens.
     matches!(error, TransportError::Connect { tried, .. }
         if tried.iter().all(|one| one.error.kind() == std::io::ErrorKind::ConnectionRefused))
+}
+
+fn late(error: &TransportError) -> bool {
+    matches!(error, TransportError::Timeout { .. })
 }
 
 /// What an answer says.

@@ -116,7 +116,7 @@ impl Reader {
             let lives = matches!(home.held(), Held::By { .. });
             match probe {
                 Probe::Starting(_) | Probe::Draining(_) => true,
-                Probe::NotAsked | Probe::Refused => lives,
+                Probe::NotAsked | Probe::Refused | Probe::Silent => lives,
                 Probe::Started(_) | Probe::NoAnswer => false,
             }
         })

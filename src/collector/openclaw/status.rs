@@ -23,7 +23,9 @@ pub enum Probe {
     Draining(Option<String>),
     /// Nobody listens.
     Refused,
-    /// Something answers, or nothing in time; it is not an OpenClaw that says how it is.
+    /// Somebody takes the connection and does not answer in time.
+    Silent,
+    /// Something answers; it is not an OpenClaw that says how it is.
     NoAnswer,
 }
 
@@ -35,7 +37,7 @@ impl Probe {
             Self::Started(version) | Self::Starting(version) | Self::Draining(version) => {
                 version.as_deref()
             }
-            Self::NotAsked | Self::Refused | Self::NoAnswer => None,
+            Self::NotAsked | Self::Refused | Self::Silent | Self::NoAnswer => None,
         }
     }
 }
@@ -64,7 +66,8 @@ pub enum Gateway {
 #[must_use]
 pub fn gateway(held: Held, probe: &Probe, now: u64) -> Gateway {
     match (held, probe) {
-        (Held::By { .. }, Probe::Starting(_)) => Gateway::Starting,
+        // While it comes up, for up to a minute, it may be too busy to answer.
+        (Held::By { .. }, Probe::Starting(_) | Probe::Silent) => Gateway::Starting,
         (Held::By { since, .. }, Probe::Refused) if now.saturating_sub(since) < COMING_UP_FOR => {
             Gateway::Starting
         }
@@ -82,21 +85,24 @@ pub fn gateway(held: Held, probe: &Probe, now: u64) -> Gateway {
             Gateway::Runs { since: 0 }
         }
         (Held::Nobody | Held::Unknown, Probe::Starting(_)) => Gateway::Starting,
-        (Held::Nobody, Probe::Refused | Probe::NoAnswer | Probe::NotAsked) => Gateway::Down,
-        (Held::Unknown, Probe::Refused | Probe::NoAnswer | Probe::NotAsked) => Gateway::Unknown,
+        (Held::Nobody, Probe::Refused | Probe::Silent | Probe::NoAnswer | Probe::NotAsked) => {
+            Gateway::Down
+        }
+        (Held::Unknown, Probe::Refused | Probe::Silent | Probe::NoAnswer | Probe::NotAsked) => {
+            Gateway::Unknown
+        }
     }
 }
 
 /// What an agent is doing.
 #[must_use]
 pub fn agent(gateway: Gateway, sessions: &Result<Activity, Unreadable>) -> AgentStatus {
-    // A run without a gateway (`openclaw agent --local`) is a run.
-    if matches!(sessions, Ok(Activity { held: true, .. })) {
-        return AgentStatus::Running;
-    }
     match (gateway, sessions) {
         (Gateway::Down, _) => AgentStatus::Stopped,
         (Gateway::Starting, _) => AgentStatus::Starting,
+        (Gateway::Unknown | Gateway::Runs { .. }, Ok(Activity { held: true, .. })) => {
+            AgentStatus::Running
+        }
         (Gateway::Unknown, _) | (Gateway::Runs { .. }, Err(_)) => AgentStatus::Unknown,
         (Gateway::Runs { since }, Ok(Activity { marked: Some(at), .. })) if *at >= since => {
             AgentStatus::Running
@@ -129,6 +135,9 @@ mod tests {
             (held(), Probe::Refused, LATER, Gateway::Runs { since: SINCE }),
             (held(), Probe::NoAnswer, LATER, Gateway::Runs { since: SINCE }),
             (held(), Probe::NotAsked, SINCE + 1, Gateway::Runs { since: SINCE }),
+            // Too busy to answer: it lives, so it is coming up.
+            (held(), Probe::Silent, LATER, Gateway::Starting),
+            (Held::Nobody, Probe::Silent, LATER, Gateway::Down),
             (Held::Nobody, Probe::Refused, LATER, Gateway::Down),
             (Held::Nobody, Probe::NoAnswer, LATER, Gateway::Down),
             (Held::Nobody, Probe::Started(version()), LATER, Gateway::Runs { since: 0 }),
@@ -160,6 +169,7 @@ mod tests {
         let idle = Ok(Activity::default());
         assert_eq!(agent(Gateway::Runs { since: 0 }, &idle), AgentStatus::Idle);
         let held = Ok(Activity { held: true, marked: None });
-        assert_eq!(agent(Gateway::Down, &held), AgentStatus::Running);
+        assert_eq!(agent(Gateway::Unknown, &held), AgentStatus::Running);
+        assert_eq!(agent(Gateway::Down, &held), AgentStatus::Stopped);
     }
 }
