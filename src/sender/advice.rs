@@ -16,7 +16,7 @@ pub(super) fn advice(kind: FailureKind, skew: Option<Skew>, key_changed: bool) -
         FailureKind::NotAccepted if skew > PROOF_TOLERANCE => {
             "set this host's clock (NTP), it is more than 120 s from the Monitor's; if that does \
              not help, have the Monitor issue a new challenge (or key), then type: sudo \
-             harborforge-connector enroll"
+             harborforge-connector enroll (or put it into the configuration and send SIGHUP)"
         }
         FailureKind::NotAccepted if key_changed => {
             "the Monitor's key has changed and the next tries use the new one: make sure that \
@@ -29,7 +29,7 @@ pub(super) fn advice(kind: FailureKind, skew: Option<Skew>, key_changed: bool) -
         FailureKind::Busy => "none needed",
         FailureKind::NotAccepted => {
             "have the Monitor issue a new challenge (or key), then type: sudo \
-             harborforge-connector enroll"
+             harborforge-connector enroll (or put it into the configuration and send SIGHUP)"
         }
         FailureKind::Unacceptable => "none needed unless it repeats",
         FailureKind::Local => "mend what the reason names; nothing was sent",
