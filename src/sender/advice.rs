@@ -20,13 +20,13 @@ pub(super) fn advice(
         // An API key has neither a time nor to do with the Monitor's key.
         FailureKind::NotAccepted if api_key => {
             "have the Monitor issue a new API key, then type: sudo harborforge-connector enroll \
-             --api-key"
+             --api-key (or put it into the configuration and send SIGHUP)"
         }
         // Neither is cured by a new challenge.
         FailureKind::NotAccepted if skew > PROOF_TOLERANCE => {
             "set this host's clock (NTP), it is more than 120 s from the Monitor's; if that does \
              not help, have the Monitor issue a new challenge, then type: sudo \
-             harborforge-connector enroll"
+             harborforge-connector enroll (or put it into the configuration and send SIGHUP)"
         }
         FailureKind::NotAccepted if key_changed => {
             "the Monitor's key has changed and the next tries use the new one: make sure that \
@@ -39,7 +39,7 @@ pub(super) fn advice(
         FailureKind::Busy => "none needed",
         FailureKind::NotAccepted => {
             "have the Monitor issue a new challenge, then type: sudo \
-             harborforge-connector enroll"
+             harborforge-connector enroll (or put it into the configuration and send SIGHUP)"
         }
         FailureKind::Unacceptable => "none needed unless it repeats",
         FailureKind::Local => "mend what the reason names; nothing was sent",
