@@ -49,6 +49,7 @@ CONFIG
 sample() { HARBORFORGE_OPENCLAW_HOME="$HOME/.openclaw" "$connector" sample; }
 # The agents as lines of id, name and status.
 agents() {
+    # shellcheck disable=SC2016 # The program is Node's; the shell is to expand nothing in it.
     node -e '
         const sample = JSON.parse(require("fs").readFileSync(0, "utf8"));
         for (const a of sample.agents) console.log(`${a.id}\t${a.name}\t${a.status}`);
@@ -58,6 +59,7 @@ fail() { echo "DIFFERS: $*" >&2; exit 1; }
 
 installed=$(node -p 'require(process.argv[1]).version' "$place/site/node_modules/openclaw/package.json")
 expected() {
+    # shellcheck disable=SC2016 # The program is Node's; the shell is to expand nothing in it.
     openclaw agents list --json | node -e '
         const agents = JSON.parse(require("fs").readFileSync(0, "utf8"));
         for (const a of agents) console.log(`${a.id}\t${a.name ?? a.identityName ?? a.id}\t${process.argv[1]}`);
