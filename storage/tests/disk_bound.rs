@@ -37,15 +37,24 @@ fn tight() -> Options {
     }
 }
 
-/// Loses the database of the oldest closed generation that waits; reading then sets the rest of
-/// it aside.
+/// Loses the database of the second generation that waits; reading then sets the rest of it aside.
+/// One that is open already is not read from its path, and gets its database back.
 fn break_one(queue: &mut Queue, dir: &Path) {
-    let Some(oldest) = generations(dir, "pending").into_iter().nth(1) else { return };
-    fs::rename(oldest.join("db"), oldest.join("db.lost")).unwrap();
+    let Some(second) = generations(dir, "pending").into_iter().nth(1) else { return };
+    let (database, lost) = (second.join("db"), second.join("db.lost"));
+    fs::rename(&database, &lost).unwrap();
     let limits = Limits { records: 100, bytes: usize::MAX };
     let mut next = queue.position().cursor + 1;
-    while oldest.exists() {
-        next = queue.read(Set::Pending, next, limits).unwrap().last().unwrap().seq + 1;
+    while second.exists() {
+        let Some(last) = queue.read(Set::Pending, next, limits).unwrap().last().map(|r| r.seq)
+        else {
+            break;
+        };
+        next = last + 1;
+    }
+    if lost.exists() {
+        println!("{} was open", second.display());
+        fs::rename(&lost, &database).unwrap();
     }
 }
 
