@@ -251,8 +251,10 @@ fn count_records(
     take_repairs(report, repairs);
     let store = store?;
     if let Err(fault) = checked {
-        // What it does show is wanted by whoever rescues the rest.
-        g.attach(store);
+        if fault.is_damage() {
+            // What it does show is wanted by whoever rescues the rest.
+            g.attach(store);
+        }
         return Err(fault);
     }
     let mut found = Vec::new();

@@ -25,8 +25,8 @@ use std::path::Path;
 use crate::files;
 use crate::frames::SEGMENT;
 use crate::mend::{
-    KEPT_LOG, Repairs, free_of_leftovers, keep_log_unless_harmless, move_aside, put_log_back,
-    remove_half_snapshots,
+    Repairs, free_of_leftovers, keep_log_unless_harmless, move_aside, remove_half_snapshots,
+    undo_opening,
 };
 use crate::record;
 
@@ -139,27 +139,26 @@ impl Store {
 
     /// Opens the database in `dir`, mending what can be mended without loss.
     ///
-    /// Opening erases, snapshot or not, whatever the engine does not see as part of its log any more, so a log of
-    /// which that may cost a record is copied first ([`Repairs::kept_log`]): it is for the caller to look into
-    /// the copy and to remove it. If there already is one, an opening like this was cut off, by a
-    /// kill or by the death of the engine, and it is not tried again.
+    /// Opening erases, snapshot or not, whatever the engine does not see as part of its log any
+    /// more, so a log of which that may cost a record is copied first ([`Repairs::kept_log`]): it
+    /// is for the caller to look into the copy and to remove it, or to drop the store; nothing is
+    /// written to it before. Where there already is a copy, see [`undo_opening`].
     ///
     /// [`Fault::Damaged`] comes only after everything was tried.
     pub(crate) fn open(dir: &Path, cache: u64, repairs: &mut Repairs) -> Result<Self, Fault> {
-        if dir.join(KEPT_LOG).try_exists()? {
-            return Err(Fault::Damaged("opening it was cut off before".to_owned()));
-        }
+        undo_opening(dir)?;
         if dir.join("db").try_exists()? {
             keep_log_unless_harmless(dir, repairs)?;
         }
-        match Self::open_as_it_is(dir, cache, repairs) {
-            Err(fault @ Fault::Io(_)) if repairs.kept_log => {
-                // Refused, not cut off: the next try begins with what this one began with.
-                put_log_back(dir)?;
-                Err(fault)
+        let opened = Self::open_as_it_is(dir, cache, repairs);
+        if repairs.kept_log && matches!(opened, Err(Fault::Io(_))) {
+            // Refused: the next try begins with what this one began with. If it cannot be put
+            // back now, that try does it.
+            if let Err(fault) = undo_opening(dir) {
+                tracing::debug!(dir = %dir.display(), error = fault.text(), "a log is put back later");
             }
-            done => done,
         }
+        opened
     }
 
     /// Likewise, where it does not matter what is erased: a copy, or what was delivered.

@@ -190,3 +190,34 @@ fn a_panic_over_a_refusal_is_no_damage() {
     let other = guarded::<()>(|| panic!("duplicate segment"));
     assert!(other.is_err_and(|fault| fault.is_damage()));
 }
+
+/// Both find the copy of the log; only this process knows that its opening came back.
+#[test]
+fn an_opening_that_was_refused_is_tried_again_and_one_that_was_cut_off_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("g");
+    let mut store = Store::create(&dir, CACHE).unwrap();
+    for seq in 1..=20 {
+        store.put(seq, &encoded(seq, 300)).unwrap();
+        store.sync().unwrap();
+    }
+    drop(store);
+    // Opening would erase what follows this, so the log is copied first.
+    let log = dir.join("db");
+    let mut bytes = fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[end / 2] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    let mut repairs = Repairs::default();
+    keep_log_unless_harmless(&dir, &mut repairs).unwrap();
+    assert!(repairs.kept_log);
+    // Refused after it had erased something.
+    fs::write(&log, &bytes[..SEGMENT.min(bytes.len()) / 2]).unwrap();
+    undo_opening(&dir).unwrap();
+    assert_eq!(fs::read(&log).unwrap(), bytes);
+    assert!(!dir.join(crate::mend::KEPT_LOG).exists());
+    // A process that was killed meanwhile left the same.
+    fs::copy(&log, dir.join(crate::mend::KEPT_LOG)).unwrap();
+    let cut_off = Store::open(&dir, CACHE, &mut Repairs::default());
+    assert!(matches!(cut_off, Err(Fault::Damaged(text)) if text.contains("cut off")));
+}

@@ -3,12 +3,15 @@
 //! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`, and
 //! a log the engine would erase part of is copied to [`KEPT_LOG`] first.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::engine::Fault;
 use crate::files;
 use crate::frames::{self, Opening};
 use crate::salvage::is_worthless;
@@ -66,11 +69,32 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
     files::sync_dir(dir)
 }
 
-/// Puts the log back as it was before an opening that the system refused.
-pub(crate) fn put_log_back(dir: &Path) -> io::Result<()> {
+/// The databases of which this process made a copy that is still there. Their openings came back,
+/// or are under way.
+static KEPT_HERE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn kept_here() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    KEPT_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes good for an opening of the database in `dir` that did not come to its end, if there was
+/// one: the log is put back as it was.
+///
+/// # Errors
+/// [`Fault::Damaged`] if that opening was cut off, by a kill or by the death of the engine: it is
+/// not tried again. If the system refused it, which shows in that this process lives on, it says
+/// nothing about the content.
+pub(crate) fn undo_opening(dir: &Path) -> Result<(), Fault> {
+    if !dir.join(KEPT_LOG).try_exists()? {
+        return Ok(());
+    }
+    if !kept_here().contains(dir) {
+        return Err(Fault::Damaged("opening it was cut off before".to_owned()));
+    }
     free_of_leftovers(dir)?;
     fs::rename(dir.join(KEPT_LOG), dir.join("db"))?;
-    files::sync_dir(dir)
+    kept_here().remove(dir);
+    Ok(files::sync_dir(dir)?)
 }
 
 /// Copies the log of the database in `dir` to [`KEPT_LOG`], durably, unless opening it is
@@ -96,7 +120,10 @@ pub(crate) fn keep_log_unless_harmless(dir: &Path, repairs: &mut Repairs) -> io:
         // Nothing was opened yet, so nothing may say that it was.
         let _ = fs::remove_file(&kept);
     }
-    repairs.kept_log |= copied.is_ok();
+    if copied.is_ok() {
+        kept_here().insert(dir.to_path_buf());
+        repairs.kept_log = true;
+    }
     copied
 }
 
@@ -124,7 +151,10 @@ fn is_harmless(path: &Path) -> io::Result<bool> {
 pub(crate) fn forget_kept_log(dir: &Path) -> io::Result<()> {
     match fs::remove_file(dir.join(KEPT_LOG)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => {
+            kept_here().remove(dir);
+            Ok(())
+        }
     }
 }
 

@@ -378,10 +378,15 @@ fn seal(g: &mut Generation, dir: &Path, cache: u64) -> Result<(), Fault> {
     g.close();
     let mut repairs = Repairs::default();
     let mut store = Store::open(&path, cache, &mut repairs)?;
-    let checked = check_opened(&path, &store, &repairs, g.wanted(), &|_| true);
+    if let Err(fault) = check_opened(&path, &store, &repairs, g.wanted(), &|_| true) {
+        if fault.is_damage() {
+            // What it does show is wanted by whoever rescues the rest.
+            g.attach(store);
+        }
+        return Err(fault);
+    }
     let synced = store.sync();
     g.attach(store);
-    checked?;
     synced?;
     files::sync_dir(&path)?;
     g.sealed = true;

@@ -17,6 +17,8 @@
 
 #[path = "support/faulty.rs"]
 mod faulty;
+#[path = "support/journal.rs"]
+mod journal;
 mod support;
 
 use std::io::{BufRead as _, BufReader};
