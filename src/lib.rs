@@ -26,6 +26,7 @@ pub mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod groups;
 pub mod health;
 pub mod jitter;
 pub mod logging;
