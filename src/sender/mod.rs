@@ -7,6 +7,7 @@
 
 mod advice;
 mod agents;
+pub mod at_disk;
 pub mod backoff;
 pub mod beside;
 pub mod classify;
