@@ -118,7 +118,12 @@ inside harborforge-connector status >"$work/out" 2>&1 || fail "status: $(cat "$w
 step "upgraded with a backlog"
 kill -STOP "$monitor_pid"
 sleep 3
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+# The next version: the same files under another number.
+dpkg-deb --raw-extract "$deb" "$work/next"
+sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
+dpkg-deb --root-owner-group --build "$work/next" "$root/root/next.deb" >/dev/null
+inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside dpkg --status harborforge-connector | grep -q '^Version: .*+next$' || fail "it was not upgraded"
 if grep -q "sudo harborforge-connector enroll" "$work/out"; then fail "it forgot that it is enrolled"; fi
 grep -q '^backend_url' "$root/etc/harborforge-connector/config.toml" || fail "the upgrade lost the configuration"
 stop
@@ -139,7 +144,7 @@ step "back, with an account of another number"
 inside userdel harborforge
 inside groupadd --system between
 inside useradd --system --gid between between
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 [ "$(inside stat -c '%U' /var/lib/harborforge-connector/queue/FORMAT)" = harborforge ] || fail "the queue belongs to somebody else"
 had=$(delivered)
 start /usr/bin/harborforge-connector
