@@ -15,6 +15,7 @@
 //! clock and no storage.
 
 pub mod bridge;
+pub mod busy;
 pub mod cli;
 pub mod collector;
 pub mod config;

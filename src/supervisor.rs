@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
 
+use crate::busy::Busy;
 use crate::health::{Health, LinkState};
 use crate::runtime::{Clock, channel};
-use crate::sender::at_disk::AtDisk;
 use crate::sender::classify::printable;
 use crate::sender::machine::Transport;
 use crate::store::{Store, View};
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a disk that refuses may hold the start up. Samples are kept in memory meanwhile, so
 /// being ended for not having started would lose what waiting keeps.
 const DISK_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the sender may wait for the disk before that is said.
+/// How long the queue's thread may be at one thing before that is said.
 const DISK_HANGS: Duration = Duration::from_secs(60);
 
 /// Asks a part of the daemon to answer in the channel; it must not wait.
@@ -45,9 +45,9 @@ pub struct Parts {
     pub sampler: Ask,
     /// The sender.
     pub sender: Ask,
-    /// Whether the sender waits for the disk.
-    pub at_disk: AtDisk,
-    /// Whether the queue is open, and how much waits.
+    /// Busy while the sender waits for the disk.
+    pub at_disk: Busy,
+    /// Whether the queue is open, how much waits, and whether its thread gets on.
     pub store: Store,
     /// How the link stands.
     pub health: Health,
@@ -127,13 +127,13 @@ fn run(mut core: Core, parts: &Parts, orders: &mpsc::Receiver<Order>) {
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let view = parts.store.view();
-                let (at_disk, now) = (parts.at_disk.waits(), clock.mono());
-                let news = core.disk(now, at_disk);
+                let now = clock.mono();
+                let news = core.disk(now, parts.store.busy().at());
                 say(news, view.in_memory);
                 core.look(Seen {
                     now,
                     sampler: sampler.beats(&parts.sampler),
-                    sender: sender.beats(&parts.sender) || at_disk.is_some(),
+                    sender: sender.beats(&parts.sender) || parts.at_disk.at().is_some(),
                     queue_open: view.queue.is_some(),
                     status: match core.hangs {
                         Some(_) => hanging(view.in_memory),
@@ -261,8 +261,8 @@ struct Core {
     /// When each answered last.
     sampler: Option<Duration>,
     sender: Option<Duration>,
-    /// Which wait for the disk is under way, and since when it is seen.
-    at_disk: Option<(u64, Duration)>,
+    /// What the queue's thread is at, and since when that is seen.
+    queue_at: Option<(u64, Duration)>,
     /// Since when the disk hangs, once that was said.
     hangs: Option<Duration>,
     /// What was said last, and when.
@@ -278,7 +278,7 @@ impl Core {
             ready: false,
             sampler: None,
             sender: None,
-            at_disk: None,
+            queue_at: None,
             hangs: None,
             status: None,
         }
@@ -317,15 +317,15 @@ impl Core {
         says
     }
 
-    /// What is to be said of the disk, from the wait for it that is under way.
-    fn disk(&mut self, now: Duration, wait: Option<u64>) -> Option<Disk> {
-        let since = match (wait, self.at_disk) {
-            (Some(wait), Some((before, since))) if wait == before => since,
+    /// What is to be said of the disk, from what the queue's thread is at.
+    fn disk(&mut self, now: Duration, at: Option<u64>) -> Option<Disk> {
+        let since = match (at, self.queue_at) {
+            (Some(at), Some((before, since))) if at == before => since,
             (Some(_) | None, _) => now,
         };
-        self.at_disk = wait.map(|wait| (wait, since));
+        self.queue_at = at.map(|at| (at, since));
         match self.hangs {
-            // Another wait: the one that hung has ended.
+            // Another thing, or none: the one that hung has ended.
             Some(hung) if since == now => {
                 self.hangs = None;
                 Some(Disk::Answers { after: now.saturating_sub(hung) })

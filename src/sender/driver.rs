@@ -18,7 +18,6 @@ use tracing::{Instrument as _, Span};
 
 use super::advice::advice;
 use super::agents::{OpenClaw, status_changed};
-use super::at_disk::AtDisk;
 use super::beside::Links;
 use super::journal::{DeliveryLine, Journal};
 use super::link::{Connected, KeyFetched, Link};
@@ -28,6 +27,7 @@ use super::machine::{
     Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
 };
 use super::socket::{Events, OpenLink};
+use crate::busy::Busy;
 use crate::health::Health;
 use crate::runtime::{self, Clock, TaskGuard, channel};
 use crate::state::{Resume, StateFile, Unwritten};
@@ -102,7 +102,8 @@ pub struct Driver {
     state: StateFile,
     journals: Journals,
     health: Health,
-    at_disk: AtDisk,
+    /// While it waits for the disk.
+    at_disk: Busy,
     rejected: u64,
     /// The Monitor's key has changed since something was delivered.
     key_changed: bool,
@@ -148,7 +149,7 @@ impl Driver {
             state,
             journals: Journals::default(),
             health,
-            at_disk: AtDisk::default(),
+            at_disk: Busy::default(),
             rejected: 0,
             key_changed: false,
             openclaw: OpenClaw::default(),
@@ -170,9 +171,9 @@ impl Driver {
         self.links.clone()
     }
 
-    /// Whether it waits for the disk, for who watches that it lives.
+    /// Busy while it waits for the disk; for who watches that it lives.
     #[must_use]
-    pub fn at_disk(&self) -> AtDisk {
+    pub fn at_disk(&self) -> Busy {
         self.at_disk.clone()
     }
 
@@ -330,7 +331,7 @@ impl Driver {
     /// Makes a change of the state durable, where it may wait for the disk; tells whether it is.
     async fn save(&self, change: Option<Unwritten>) -> bool {
         let Some(change) = change else { return true };
-        let _wait = self.at_disk.wait();
+        let _wait = self.at_disk.begin();
         match runtime::spawn_blocking(move || change.write()).await {
             Ok(()) => true,
             Err(error) => {
@@ -561,7 +562,7 @@ impl Driver {
             + 'static,
     {
         let result = {
-            let _wait = self.at_disk.wait();
+            let _wait = self.at_disk.begin();
             self.store.call(change).await
         };
         let now = self.clock.mono();
@@ -761,7 +762,7 @@ mod tests {
         let health = Health::new(time.wall(), settings.transports);
         let mut driver = Driver::new(settings, link, store.clone(), state, time, health, receiver);
         let at_disk = driver.at_disk();
-        assert_eq!(at_disk.waits(), None);
+        assert_eq!(at_disk.at(), None);
         // The queue's thread does nothing else until this is let go: as at a disk that hangs.
         let (let_go, hangs) = mpsc::channel::<()>();
         let change = driver.in_queue("acknowledge", move |_| {
@@ -769,13 +770,13 @@ mod tests {
             Ok(())
         });
         let looked = async {
-            let waits = at_disk.waits();
+            let waits = at_disk.at();
             let_go.send(()).unwrap();
             waits
         };
         let (changed, waited) = runtime::block_on(join(change, looked));
         assert!(changed && waited.is_some());
-        assert_eq!(at_disk.waits(), None);
+        assert_eq!(at_disk.at(), None);
         store.stop();
         assert!(matches!(thread.join(), store::Stopped::Cleanly));
     }

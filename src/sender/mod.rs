@@ -7,7 +7,6 @@
 
 mod advice;
 mod agents;
-pub mod at_disk;
 pub mod backoff;
 pub mod beside;
 pub mod classify;

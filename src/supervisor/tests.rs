@@ -70,22 +70,22 @@ fn the_watchdog_is_fed_only_while_both_live() {
     }
 }
 
-/// A wait for the disk that lasts is said once, and so is its end, also when the next begins at
-/// once; waits that end are none, however many there are.
+/// What lasts is said once, and so is its end, also when the next begins at once; things that end
+/// are nothing, however many there are.
 #[test]
 fn a_disk_that_hangs_is_said_once_and_so_is_its_end() {
     let mut core = Core::new(None);
     let mut told = Vec::new();
     for second in (0..600).step_by(5) {
-        let wait = match second {
-            // A busy disk: one wait after the other.
+        let at_what = match second {
+            // A busy disk: one thing after the other.
             0..100 => Some(second),
             // One that ends between two looks, and the next.
             100..200 => Some(1001),
             200..300 => Some(1003),
             _ => None,
         };
-        told.extend(core.disk(at(second), wait).map(|news| (second, news)));
+        told.extend(core.disk(at(second), at_what).map(|news| (second, news)));
     }
     let answers = |after| Disk::Answers { after: at(after) };
     let expected =
