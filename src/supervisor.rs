@@ -3,7 +3,7 @@
 //!
 //! Only this file names sd-notify. Without `NOTIFY_SOCKET` there is no thread and nothing is told.
 //!
-//! Invariants: what is said is decided by [`Core`], which has no clock and no socket; a service
+//! Invariants: what is said is decided by `Core`, which has no clock and no socket; a service
 //! manager that does not listen holds up this thread and nothing else; the watchdog is fed only
 //! while the sampler and the sender both answer. They are asked by an order like any other, so
 //! that an answer shows that their loop turns, and not only that their thread exists; nobody is
