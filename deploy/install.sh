@@ -105,6 +105,9 @@ data=$DESTDIR/var/lib/$NAME
 manifest=$share/installed
 unit=$DESTDIR/etc/systemd/system/$NAME.service
 openrc=$DESTDIR/etc/init.d/$NAME
+config=$etc/config.toml
+# Whether the configuration sets a key.
+set_key() { grep -Eq "^[[:space:]]*$1[[:space:]]*=" "$config" 2>/dev/null; }
 
 if [ -z "$init" ]; then
     if [ -d /run/systemd/system ]; then
@@ -126,21 +129,33 @@ fi
 
 # --- removing -----------------------------------------------------------------------------------
 
-packaged() { have dpkg-query && [ "$(dpkg-query -W -f '${db:Status-Status}' $NAME 2>/dev/null)" = installed ]; }
+# The last word of a removal.
+removed() {
+    if [ "$dry_run" = yes ]; then say "Nothing was changed."; else say "$1"; fi
+}
 
-stop_service() {
-    [ -z "$DESTDIR" ] || return 0
-    case $init in
-    systemd)
-        if [ -e "$unit" ]; then run systemctl disable --now $NAME || warn "the service could not be stopped"; fi
-        ;;
-    openrc)
-        if [ -e "$openrc" ]; then
-            run rc-service --ifstarted $NAME stop || warn "the service could not be stopped"
-            run rc-update --quiet delete $NAME default || true
-        fi
-        ;;
-    none) ;;
+package_is() { # STATUS
+    have dpkg-query && [ "$(dpkg-query -W -f '${db:Status-Status}' $NAME 2>/dev/null)" = "$1" ]
+}
+packaged() { package_is installed; }
+
+# Whichever it was installed for: that may have been another than what runs here now.
+stop_systemd() {
+    [ -z "$DESTDIR" ] && [ -e "$unit" ] && have systemctl || return 0
+    run systemctl disable --now $NAME || warn "the service could not be stopped"
+}
+
+stop_openrc() {
+    [ -z "$DESTDIR" ] && [ -e "$openrc" ] && have rc-service || return 0
+    run rc-service --ifstarted $NAME stop || warn "the service could not be stopped"
+    run rc-update --quiet delete $NAME default || true
+}
+
+# Removes a file by its line in the manifest. A line that leads elsewhere is none of ours.
+remove_listed() { # PATH
+    case $1 in
+    *..*) ;;
+    /usr/local/* | "/etc/systemd/system/$NAME.service" | "/etc/init.d/$NAME") run rm -f "$DESTDIR$1" ;;
     esac
 }
 
@@ -148,15 +163,10 @@ remove_all() {
     if [ -z "$DESTDIR" ] && packaged; then
         if [ "$purge" = yes ]; then run dpkg --purge $NAME; else run dpkg --remove $NAME; fi
     elif [ -f "$manifest" ]; then
-        stop_service
+        stop_systemd
+        stop_openrc
         while IFS= read -r path; do
-            # A line that leads elsewhere is none of ours.
-            case $path in
-            /usr/local/* | "/etc/systemd/system/$NAME.service" | "/etc/init.d/$NAME")
-                case $path in *..*) continue ;; esac
-                run rm -f "$DESTDIR$path"
-                ;;
-            esac
+            remove_listed "$path"
         done <"$manifest"
         run rm -f "$manifest"
         [ ! -d "$share" ] || run rmdir "$share" || true
@@ -170,9 +180,10 @@ remove_all() {
             if have userdel; then run userdel $ACCOUNT; else run deluser $ACCOUNT; fi || true
             if have groupdel && getent group $ACCOUNT >/dev/null 2>&1; then run groupdel $ACCOUNT || true; fi
         fi
-        say "Removed, with configuration and queue."
+        removed "Removed, with configuration and queue."
     else
-        say "Removed. These stay; --uninstall --purge removes them:"
+        removed "Removed."
+        say "These stay; --uninstall --purge removes them:"
         for path in "$etc" "$data"; do
             [ ! -e "$path" ] || say "  $path"
         done
@@ -228,6 +239,17 @@ check_signature() {
     fi
 }
 
+# What the sums say of a name; nothing where they do not have it. `sha256sum` puts a blank or a star
+# before the name.
+expected() { # NAME
+    awk -v name="$1" '{ at = $2; sub(/^\*/, "", at); sub(/^\.\//, "", at); if (at == name) print $1 }' "$sums"
+}
+
+check_sum() { # FILE EXPECTED
+    actual=$(sha256 "$1")
+    [ "$actual" = "$2" ] || die "$1 has the SHA-256 $actual, and $sums says $2: it is damaged or not what was published"
+}
+
 if [ "$verified" = yes ]; then
     [ -f "$sums" ] || die "$sums is not there, so $file cannot be checked: get it from where the file came from; for what you built yourself there is --unverified"
     if [ -n "$signature" ]; then
@@ -235,11 +257,9 @@ if [ "$verified" = yes ]; then
         say "Signature good: $sums"
     fi
     base=$(basename "$file")
-    # `sha256sum` puts a blank or a star before the name.
-    expected=$(awk -v name="$base" '{ at = $2; sub(/^\*/, "", at); sub(/^\.\//, "", at); if (at == name) print $1 }' "$sums")
-    [ -n "$expected" ] || die "$sums does not name $base"
-    actual=$(sha256 "$file")
-    [ "$actual" = "$expected" ] || die "$file has the SHA-256 $actual, and $sums says $expected: it is damaged or not what was published"
+    wanted=$(expected "$base")
+    [ -n "$wanted" ] || die "$sums does not name $base"
+    check_sum "$file" "$wanted"
     say "SHA-256 good: $file"
 elif [ -n "$signature" ]; then
     die "--signature and --unverified contradict each other"
@@ -261,12 +281,43 @@ put() { # SOURCE TARGET MODE
     mv -f "$2.new" "$2"
     installed="$installed${2#"$DESTDIR"}
 "
+    # At once, so that one that ends half-way can be removed. What an earlier one has put there stays
+    # listed until it is gone.
+    mkdir -p "$share"
+    printf '%s' "$installed" | cat - "$manifest" 2>/dev/null | LC_ALL=C sort -u >"$manifest.new"
+    mv -f "$manifest.new" "$manifest"
+}
+
+# Removes what an earlier run has put there and this one has not.
+remove_stale() {
+    [ -f "$manifest" ] || return 0
+    while IFS= read -r path; do
+        case "
+$installed" in *"
+$path
+"*) continue ;; esac
+        case $path in
+        "/etc/systemd/system/$NAME.service") stop_systemd ;;
+        "/etc/init.d/$NAME") stop_openrc ;;
+        esac
+        remove_listed "$path"
+    done <"$manifest"
+    printf '%s' "$installed" | LC_ALL=C sort -u >"$manifest.new"
+    mv -f "$manifest.new" "$manifest"
+}
+
+# What goes with the program is checked like it, as far as the sums name it.
+check_part() { # FILE NAME
+    [ "$verified" = yes ] || return 0
+    wanted=$(expected "$2")
+    if [ -n "$wanted" ]; then check_sum "$1" "$wanted"; else warn "$sums does not name $2: not checked"; fi
 }
 
 # What goes with the program: beside this script, or where the source has it.
 part() {
     for candidate in "$here/$1" "$here/deploy/$1"; do
         if [ -f "$candidate" ]; then
+            check_part "$candidate" "$1"
             printf '%s' "$candidate"
             return
         fi
@@ -296,6 +347,9 @@ install_program() {
     service=$(part $NAME.service)
     script=$(part $NAME.openrc)
     template=$(part config.toml)
+    for page in "$here"/man/*.1 "$here"/completions/*; do
+        [ ! -f "$page" ] || check_part "$page" "${page#"$here/"}"
+    done
     make_account
     installed=
     put "$file" "$bin/$NAME" 0755
@@ -313,25 +367,50 @@ install_program() {
         put "$here/completions/_$NAME" "$DESTDIR/usr/local/share/zsh/site-functions/_$NAME" 0644
         put "$here/completions/$NAME.fish" "$DESTDIR/usr/local/share/fish/vendor_completions.d/$NAME.fish" 0644
     fi
-    if [ -e "$etc/config.toml" ]; then
-        say "Kept: $etc/config.toml"
+    if [ -e "$config" ]; then
+        say "Kept: $config"
+        # The daemon has to read it, and so has who may ask it.
+        [ -n "$DESTDIR" ] || run chown root:$ACCOUNT "$config"
+        run chmod g+r,o-rwx "$config"
+        if set_key "(challenge_uuid|api_key)"; then
+            warn "The group $ACCOUNT can read the secret in $config; 'sudo $NAME enroll' puts a new one where it cannot."
+        fi
     elif [ "$dry_run" = yes ]; then
-        say "would install: $etc/config.toml (mode 0640)"
+        say "would install: $config (mode 0640)"
     else
         mkdir -p "$etc"
-        cp "$template" "$etc/config.toml"
-        chmod 0640 "$etc/config.toml"
-        [ -n "$DESTDIR" ] || chown root:$ACCOUNT "$etc/config.toml"
+        cp "$template" "$config"
+        chmod 0640 "$config"
+        [ -n "$DESTDIR" ] || chown root:$ACCOUNT "$config"
     fi
     run mkdir -p "$data"
     run chmod 0700 "$data"
     [ -n "$DESTDIR" ] || run chown $ACCOUNT:$ACCOUNT "$data"
-    if [ "$dry_run" = no ]; then
-        mkdir -p "$share"
-        printf '%s' "$installed" >"$manifest"
-    fi
+    # A secret in a file of its own is the daemon's alone; the account may have another number now.
+    for secret in challenge_uuid api_key; do
+        if [ -f "$etc/$secret" ]; then
+            [ -n "$DESTDIR" ] || run chown $ACCOUNT:$ACCOUNT "$etc/$secret"
+            run chmod go-rwx "$etc/$secret"
+        fi
+    done
+    [ "$dry_run" = yes ] || remove_stale
+    take_over
     program=$bin/$NAME
     if [ -z "$DESTDIR" ] && [ "$init" = systemd ]; then run systemctl daemon-reload; fi
+}
+
+# A package that was removed and not purged still owns the configuration: purging it would delete that,
+# and with it the queue. So it is purged now, while its script sees that both have another owner; the
+# file that dpkg deletes by itself is out of the way meanwhile.
+take_over() {
+    [ -z "$DESTDIR" ] && package_is config-files || return 0
+    trap 'mv "$config.taken" "$config"; exit 130' INT TERM
+    run mv "$config" "$config.taken"
+    purged=yes
+    run dpkg --purge $NAME || purged=no
+    run mv "$config.taken" "$config"
+    trap - INT TERM
+    [ $purged = yes ] || die "the package $NAME was removed and not purged, and dpkg cannot do that now: run this again, since purging it later would delete configuration and queue"
 }
 
 install_package() {
@@ -375,9 +454,6 @@ challenge_file=${HARBORFORGE_CHALLENGE_UUID_FILE:-}
 challenge=${HARBORFORGE_CHALLENGE_UUID:-}
 unset HARBORFORGE_BACKEND_URL HARBORFORGE_IDENTIFIER HARBORFORGE_CHALLENGE_UUID_FILE HARBORFORGE_CHALLENGE_UUID
 
-config=$etc/config.toml
-set_key() { grep -Eq "^[[:space:]]*$1[[:space:]]*=" "$config" 2>/dev/null; }
-
 enrolled=no
 if set_key backend_url; then
     enrolled=yes
@@ -397,13 +473,14 @@ fi
 
 # The challenge goes through a pipe; `printf` is part of the shell and so shows it to nobody.
 enroll() {
-    set -- --config "$config" enroll --stdin --backend-url "$backend_url" ${identifier:+--identifier "$identifier"} "$@"
+    set -- --config "$config" enroll --stdin ${backend_url:+--backend-url "$backend_url"} \
+        ${identifier:+--identifier "$identifier"} "$@"
     printf '%s\n' "$challenge" | "$program" "$@"
 }
 
-if [ -n "$backend_url" ] && [ -n "$challenge" ] && { [ "$enrolled" = no ] || [ -n "$challenge_file$challenge" ]; }; then
+if [ -n "$challenge" ] && { [ -n "$backend_url" ] || [ "$enrolled" = yes ]; }; then
     if [ "$dry_run" = yes ]; then
-        say "would enrol: with the Monitor at $backend_url"
+        say "would enrol: with the Monitor at ${backend_url:-"backend_url of $config"}"
     elif enroll; then
         enrolled=yes
     else

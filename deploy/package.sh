@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what is published: an archive for any Linux of this architecture, a Debian package where
-# `cargo deb` is (cargo install cargo-deb --locked), and SHA256SUMS over both.
+# `cargo deb` is (cargo install cargo-deb --locked), the installer for it, and SHA256SUMS over all.
 #
 #   deploy/package.sh [--program PATH]
 #
@@ -21,7 +21,8 @@ if [ -z "$program" ]; then
     program=${CARGO_TARGET_DIR:-target}/release/$NAME
 fi
 
-stage=target/package
+# Not target/package: cargo has a use for that name.
+stage=target/packages
 rm -rf "$stage"
 mkdir -p "$stage/bin" "$stage/man" "$stage/completions"
 cp "$program" "$stage/bin/$NAME"
@@ -52,7 +53,7 @@ gzip -9 -n "$stage"/man.gz/*.1
 title=$NAME-$version-$(uname -m)-linux
 mkdir "$stage/$title"
 cp "$program" deploy/install.sh deploy/config.toml deploy/$NAME.service deploy/$NAME.openrc \
-    deploy/openclaw.conf docs/CHANGELOG.md docs/OPERATIONS.md "$stage/$title/"
+    deploy/openclaw.conf docs/CHANGELOG.md docs/OPERATIONS.md LICENSE "$stage/$title/"
 cp -r "$stage/man" "$stage/completions" "$stage/$title/"
 (cd "$stage/$title" && find . -type f ! -name SHA256SUMS | sed 's|^\./||' | LC_ALL=C sort | xargs sha256sum >../sums && mv ../sums SHA256SUMS)
 epoch=$(git log -1 --format=%ct 2>/dev/null || date +%s)
@@ -69,7 +70,9 @@ else
     echo "cargo-deb is not installed: no Debian package" >&2
 fi
 
-(cd "$stage" && for made in *.tar.gz *.deb; do [ ! -f "$made" ] || sha256sum "$made"; done >SHA256SUMS)
+# The archive has its own; this one is for the package.
+cp deploy/install.sh "$stage/"
+(cd "$stage" && for made in install.sh *.tar.gz *.deb; do [ ! -f "$made" ] || sha256sum "$made"; done >SHA256SUMS)
 echo "In $stage:"
 for made in "$stage"/*.tar.gz "$stage"/*.deb "$program"; do
     [ ! -f "$made" ] || printf '  %9d bytes  %s\n' "$(wc -c <"$made")" "$made"

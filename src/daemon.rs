@@ -192,6 +192,7 @@ impl Daemon {
             receiver,
         );
         let replay = control::replay::Hands::new(driver.links(), orders.clone());
+        let at_disk = driver.at_disk();
         let sender = runtime::spawn_watched(driver.run());
         let asked = orders.clone();
         let supervisor = Supervisor::start(Parts {
@@ -200,6 +201,7 @@ impl Daemon {
                 // One that has ended does not answer, which is what is to be seen.
                 let _ = asked.try_send(Order::ShowLife(answer));
             }),
+            at_disk,
             store: store.clone(),
             health: health.clone(),
         });

@@ -123,7 +123,8 @@ impl Enrolled {
             source: error.into(),
         })?;
         let text = Zeroizing::new(text);
-        replace::replace(&path, New { text: &text, before: None, private: true }).map(drop)
+        replace::replace(&path, New { text: &text, before: None, private: true, owner: None })
+            .map(drop)
     }
 
     /// Removes what is kept.

@@ -15,6 +15,7 @@
 //! clock and no storage.
 
 pub mod bridge;
+pub mod busy;
 pub mod cli;
 pub mod collector;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod groups;
 pub mod health;
 pub mod jitter;
 pub mod logging;

@@ -24,6 +24,8 @@ pub struct New<'a> {
     pub before: Option<Before<'a>>,
     /// Others may not read it.
     pub private: bool,
+    /// User and group that the file belongs to when it is made; `None`: whoever makes it.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// What is expected to stand there.
@@ -124,10 +126,11 @@ pub fn replace(path: &Path, new: New<'_>) -> Result<Replaced, ReplaceError> {
     let written = (|| {
         fresh.write_all(new.text)?;
         let file = fresh.as_file();
-        if let Some(old) = &old {
+        let owner = old.as_ref().map(|old| (old.uid(), old.gid())).or(new.owner);
+        if let Some((uid, gid)) = owner {
             let made = file.metadata()?;
-            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
-                std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))?;
+            if (made.uid(), made.gid()) != (uid, gid) {
+                std::os::unix::fs::fchown(file, Some(uid), Some(gid))?;
             }
         }
         // After the owner, whose change may take bits away.
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     fn private(text: &[u8]) -> New<'_> {
-        New { text, before: None, private: true }
+        New { text, before: None, private: true, owner: None }
     }
 
     fn mode(path: &Path) -> u32 {
@@ -217,13 +220,31 @@ mod tests {
                 let metadata = fs::metadata(&path).unwrap();
                 (metadata.uid(), metadata.gid())
             };
-            let replaced = replace(&path, New { text: b"new", before: None, private }).unwrap();
+            let new = New { text: b"new", before: None, private, owner: Some((1, 1)) };
+            let replaced = replace(&path, new).unwrap();
             let metadata = fs::metadata(&path).unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), owner);
             assert_eq!((mode(&path), replaced.mode, replaced.owner), (after, after, owner.0));
             assert_eq!(fs::read(&path).unwrap(), b"new");
             fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_new_file_belongs_to_whom_it_is_made_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c");
+        let us = fs::metadata(dir.path()).unwrap();
+        let owner = if rustix::process::geteuid().is_root() {
+            (12_345, 23_456)
+        } else {
+            (us.uid(), us.gid())
+        };
+        let new = New { owner: Some(owner), ..private(b"text") };
+        let replaced = replace(&path, new).unwrap();
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!(((made.uid(), made.gid()), mode(&path)), (owner, 0o600));
+        assert_eq!(replaced.owner, owner.0);
     }
 
     #[test]
@@ -247,7 +268,7 @@ mod tests {
     fn what_was_changed_meanwhile_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        let over = |before| New { text: b"new", before: Some(before), private: true };
+        let over = |before| New { text: b"new", before: Some(before), private: true, owner: None };
         fs::write(&path, "theirs").unwrap();
         for before in [Before::Absent, Before::Text(b"mine")] {
             let error = replace(&path, over(before)).unwrap_err();

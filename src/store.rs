@@ -27,6 +27,7 @@ use harborforge_storage::{
 };
 
 use self::given_up::GivenUp;
+use crate::busy::Busy;
 use crate::collector::clock;
 use crate::figures::Registry;
 use crate::runtime::channel;
@@ -141,6 +142,7 @@ pub struct Store {
     clock: clock::Clock,
     changed: channel::Receiver<()>,
     figures: Registry,
+    busy: Busy,
 }
 
 /// The running thread.
@@ -183,7 +185,7 @@ pub fn start(
         wake: Condvar::new(),
         changed: changed_sender,
     });
-    let figures = Registry::default();
+    let (figures, busy) = (Registry::default(), Busy::default());
     let worker = Worker {
         shared: shared.clone(),
         dir,
@@ -194,6 +196,7 @@ pub fn start(
         ballast: true,
         upkeep_failing: false,
         figures: figures.clone(),
+        busy: busy.clone(),
         evicted: GivenUp::new("queue_max_bytes"),
         upkeep_due: Instant::now() + UPKEEP,
         expired: GivenUp::new("queue_max_age"),
@@ -211,7 +214,7 @@ pub fn start(
             ended.unwrap_or(Stopped::Panicked)
         })
         .map_err(StartError::Thread)?;
-    Ok((Store { shared, clock, changed, figures }, StoreThread { thread, ended }))
+    Ok((Store { shared, clock, changed, figures, busy }, StoreThread { thread, ended }))
 }
 
 /// Why the thread was not started.
@@ -275,6 +278,12 @@ impl Store {
         &self.figures
     }
 
+    /// Whether the thread is at something: one thing that lasts is a disk that hangs.
+    #[must_use]
+    pub fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
     /// What the queue holds now.
     #[must_use]
     pub fn view(&self) -> View {
@@ -303,6 +312,7 @@ struct Worker {
     queue: Option<Queue>,
     upkeep_failing: bool,
     figures: Registry,
+    busy: Busy,
     evicted: GivenUp,
     /// The disk refuses, since when and until when it is left alone.
     outage: Option<Outage>,
@@ -327,7 +337,9 @@ impl Worker {
             Err(error) => self.refused(&error),
         }
         loop {
-            let done = match self.next() {
+            let task = self.next();
+            let doing = self.busy.begin();
+            let done = match task {
                 Task::Append(samples) => self.append(samples),
                 Task::Job(job) => {
                     job(self.queue.as_mut());
@@ -349,6 +361,8 @@ impl Worker {
                 }
             }
             self.tell_ballast();
+            // Before it is told: who is told looks.
+            drop(doing);
             self.publish();
         }
     }

@@ -3,17 +3,20 @@
 //!
 //! Only this file names sd-notify. Without `NOTIFY_SOCKET` there is no thread and nothing is told.
 //!
-//! Invariants: what is said is decided by [`Core`], which has no clock and no socket; a service
+//! Invariants: what is said is decided by `Core`, which has no clock and no socket; a service
 //! manager that does not listen holds up this thread and nothing else; the watchdog is fed only
 //! while the sampler and the sender both answer. They are asked by an order like any other, so
 //! that an answer shows that their loop turns, and not only that their thread exists; nobody is
-//! asked again before the last answer has come, so that no queue grows behind one that hangs.
+//! asked again before the last answer has come, so that no queue grows behind one that hangs. A
+//! sender that waits for the disk of `data_dir` counts as one that answers: samples are kept in
+//! memory meanwhile, and being ended would lose them.
 
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
 
+use crate::busy::Busy;
 use crate::health::{Health, LinkState};
 use crate::runtime::{Clock, channel};
 use crate::sender::classify::printable;
@@ -30,6 +33,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a disk that refuses may hold the start up. Samples are kept in memory meanwhile, so
 /// being ended for not having started would lose what waiting keeps.
 const DISK_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the queue's thread may be at one thing before that is said.
+const DISK_HANGS: Duration = Duration::from_secs(60);
 
 /// Asks a part of the daemon to answer in the channel; it must not wait.
 pub type Ask = Box<dyn Fn(channel::Sender<()>) + Send>;
@@ -40,7 +45,9 @@ pub struct Parts {
     pub sampler: Ask,
     /// The sender.
     pub sender: Ask,
-    /// Whether the queue is open, and how much waits.
+    /// Busy while the sender waits for the disk.
+    pub at_disk: Busy,
+    /// Whether the queue is open, how much waits, and whether its thread gets on.
     pub store: Store,
     /// How the link stands.
     pub health: Health,
@@ -120,16 +127,37 @@ fn run(mut core: Core, parts: &Parts, orders: &mpsc::Receiver<Order>) {
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let view = parts.store.view();
+                let now = clock.mono();
+                let news = core.disk(now, parts.store.busy().at());
+                say(news, view.in_memory);
                 core.look(Seen {
-                    now: clock.mono(),
+                    now,
                     sampler: sampler.beats(&parts.sampler),
-                    sender: sender.beats(&parts.sender),
+                    sender: sender.beats(&parts.sender) || parts.at_disk.at().is_some(),
                     queue_open: view.queue.is_some(),
-                    status: status(&parts.health, &view),
+                    status: match core.hangs {
+                        Some(_) => hanging(view.in_memory),
+                        None => status(&parts.health, &view),
+                    },
                 })
             }
         };
         line.tell(&says);
+    }
+}
+
+/// Logs what is new of the disk.
+fn say(news: Option<Disk>, in_memory: usize) {
+    match news {
+        Some(Disk::Hangs) => tracing::error!(
+            in_memory,
+            "the disk of data_dir does not answer: samples are kept in memory, nothing is delivered"
+        ),
+        Some(Disk::Answers { after }) => {
+            let after = humantime::format_duration(Duration::from_secs(after.as_secs()));
+            tracing::info!(%after, "the disk of data_dir answers again");
+        }
+        None => {}
     }
 }
 
@@ -204,6 +232,13 @@ impl Say {
     }
 }
 
+/// What is new of the disk of `data_dir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Hangs,
+    Answers { after: Duration },
+}
+
 /// What is seen at one look.
 #[derive(Debug, Clone)]
 struct Seen {
@@ -211,7 +246,7 @@ struct Seen {
     now: Duration,
     /// The sampler has answered since the last look.
     sampler: bool,
-    /// The sender has.
+    /// The sender has, or waits for the disk.
     sender: bool,
     queue_open: bool,
     status: String,
@@ -226,6 +261,10 @@ struct Core {
     /// When each answered last.
     sampler: Option<Duration>,
     sender: Option<Duration>,
+    /// What the queue's thread is at, and since when that is seen.
+    queue_at: Option<(u64, Duration)>,
+    /// Since when the disk hangs, once that was said.
+    hangs: Option<Duration>,
     /// What was said last, and when.
     status: Option<(Duration, String)>,
 }
@@ -234,7 +273,15 @@ impl Core {
     fn new(watchdog: Option<Duration>) -> Self {
         // None is what 0 means.
         let watchdog = watchdog.filter(|interval| !interval.is_zero());
-        Self { watchdog, ready: false, sampler: None, sender: None, status: None }
+        Self {
+            watchdog,
+            ready: false,
+            sampler: None,
+            sender: None,
+            queue_at: None,
+            hangs: None,
+            status: None,
+        }
     }
 
     /// Time from one look to the next: four for each interval of the watchdog at least.
@@ -270,14 +317,36 @@ impl Core {
         says
     }
 
-    /// Both have answered within the last interval. Nothing is fed without a watchdog.
+    /// What is to be said of the disk, from what the queue's thread is at.
+    fn disk(&mut self, now: Duration, at: Option<u64>) -> Option<Disk> {
+        let since = match (at, self.queue_at) {
+            (Some(at), Some((before, since))) if at == before => since,
+            (Some(_) | None, _) => now,
+        };
+        self.queue_at = at.map(|at| (at, since));
+        match self.hangs {
+            // Another thing, or none: the one that hung has ended.
+            Some(hung) if since == now => {
+                self.hangs = None;
+                Some(Disk::Answers { after: now.saturating_sub(hung) })
+            }
+            None if now.saturating_sub(since) >= DISK_HANGS => {
+                self.hangs = Some(since);
+                Some(Disk::Hangs)
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// Both have answered within the last half of the interval: the service manager counts the
+    /// whole of it anew from the last feeding. Nothing is fed without a watchdog.
     fn alive(&self, now: Duration) -> bool {
         let (Some(interval), Some(sampler), Some(sender)) =
             (self.watchdog, self.sampler, self.sender)
         else {
             return false;
         };
-        now.saturating_sub(sampler.min(sender)) < interval
+        now.saturating_sub(sampler.min(sender)) < interval / 2
     }
 
     /// Before the start is over there is nothing to be ready again after.
@@ -288,6 +357,11 @@ impl Core {
     fn reloaded(&self) -> Vec<Say> {
         if self.ready { vec![Say::Ready] } else { Vec::new() }
     }
+}
+
+/// The same line while the disk hangs.
+fn hanging(in_memory: usize) -> String {
+    format!("The disk of data_dir does not answer, {in_memory} samples in memory")
 }
 
 /// The line that `systemctl status` shows. It changes with the state, and with what waits only

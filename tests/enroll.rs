@@ -99,6 +99,44 @@ fn a_fresh_server_is_enrolled_and_its_challenge_is_still_good() {
     });
 }
 
+/// The group that may ask the daemon reads its configuration, and no secret with it.
+#[test]
+fn what_a_group_may_read_does_not_come_to_hold_the_secret() {
+    run(async {
+        let monitor = monitor(real_time()).await;
+        let mut site = Site::without_credential(&monitor);
+        let config = site.configure();
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o640)).unwrap();
+        let data = site.data_dir();
+        fs::create_dir_all(&data).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&data, Some(12_345), Some(23_456)).unwrap();
+        }
+        let daemon = fs::metadata(&data).unwrap();
+        let before = fs::read_to_string(&config).unwrap();
+        let (challenge, file) = challenge_file(&mut site, &monitor);
+        // Not the site's own command, which writes the configuration anew.
+        let enroll = |file: &Path| {
+            let (config, file) = (config.to_str().unwrap(), file.to_str().unwrap());
+            outcome(&mut program(&["--config", config, "enroll", "--challenge-file", file]))
+        };
+        let (code, stdout, stderr) = enroll(&file);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+        let secret = config.with_file_name("challenge_uuid");
+        assert_eq!(fs::read_to_string(&secret).unwrap(), format!("{challenge}\n"));
+        let made = fs::metadata(&secret).unwrap();
+        assert_eq!((made.uid(), made.gid()), (daemon.uid(), daemon.gid()), "{stdout}");
+        assert_eq!((mode(&secret), mode(&config)), (0o600, 0o640));
+        let after = fs::read_to_string(&config).unwrap();
+        assert_eq!(after, format!("{before}challenge_uuid_file = \"challenge_uuid\"\n"));
+        // The next one goes to the same place.
+        let (challenge, file) = challenge_file(&mut site, &monitor);
+        assert_eq!(enroll(&file).0, 0);
+        assert_eq!(fs::read_to_string(&secret).unwrap(), format!("{challenge}\n"));
+        assert_eq!(fs::read_to_string(&config).unwrap(), after);
+    });
+}
+
 #[test]
 fn a_daemon_with_an_expired_challenge_takes_the_new_one_up_at_once() {
     run(async {

@@ -87,6 +87,12 @@ for path, operations in openapi["paths"].items():
             for kind, media in body.get("content", {}).items():
                 examples_fit(media["schema"], external(media.get("examples", {})), f"{method} {path} {kind}")
 
+# A 409 is a delivery or a refusal: both are told by their members.
+conflict = openapi["paths"]["/monitor/server/heartbeat"]["post"]["responses"]["409"]
+conflict = inlined(conflict, openapi)["content"]["application/json"]["schema"]
+for answer in [{"duplicate": True}, {"error": "conflict"}, {"detail": "conflict"}]:
+    assert jsonschema.Draft202012Validator(conflict).is_valid(answer), answer
+
 # AsyncAPI: each message's examples fit its payload.
 for name, message in asyncapi["components"]["messages"].items():
     examples_fit(inlined(message["payload"], asyncapi), message["x-examples"], name)

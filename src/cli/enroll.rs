@@ -11,6 +11,7 @@
 mod secret;
 
 use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::MetadataExt as _;
 
 use secrecy::ExposeSecret as _;
 
@@ -42,7 +43,7 @@ pub fn run(args: &EnrollArgs, context: &Context) -> Result<(), CliError> {
     }
     verify(args, config, context.verbose)?;
     for file in &plan.files {
-        say(&[write(file)?]);
+        say(&[write(file, config)?]);
     }
     let moved = |file: &PlannedFile| {
         let changed = [Key::Identifier, Key::BackendUrl].iter().any(|key| file.set.contains(key));
@@ -140,13 +141,25 @@ fn verify(args: &EnrollArgs, config: &Config, verbose: bool) -> Result<(), CliEr
     }
 }
 
+/// Whom a secret in a file of its own is for: the user the data directory belongs to, which is the
+/// daemon's. Only root can make a file for somebody else.
+fn daemon_user(config: &Config) -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let data_dir = std::fs::metadata(&config.data_dir).ok()?;
+    Some((data_dir.uid(), data_dir.gid()))
+}
+
 /// Writes a planned file, and says what was done.
-fn write(file: &PlannedFile) -> Result<Line, CliError> {
+fn write(file: &PlannedFile, config: &Config) -> Result<Line, CliError> {
     let before = match &file.before {
         Some(text) => Before::Text(text.as_bytes()),
         None => Before::Absent,
     };
-    let new = New { text: file.after.as_bytes(), before: Some(before), private: file.private };
+    let owner = file.secret.then(|| daemon_user(config)).flatten();
+    let new =
+        New { text: file.after.as_bytes(), before: Some(before), private: file.private, owner };
     let Replaced { path, mode_before, mode, owner } = replace::replace(&file.path, new)
         .map_err(|error| CliError::from_error(Exit::Failed, &error))?;
     let names = |keys: &[Key]| keys.iter().map(|key| key.name()).collect::<Vec<_>>().join(", ");

@@ -11,7 +11,7 @@
 //!   the figure was read in between.
 //! - Taking a sample waits for no network and no sender. It blocks its thread for well under a
 //!   millisecond, but for the first one (up to 200 ms, see [`SystemCollector::warm_up`]) and for
-//!   the one that finds a file system hanging (a second for each, see [`patient`]).
+//!   the one that finds a file system hanging (a second for each, see `patient.rs`).
 
 pub mod cgroup;
 pub mod clock;

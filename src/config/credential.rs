@@ -90,10 +90,9 @@ fn configured(
         });
     }
     let path = value::path(&setting.raw, &base(setting)).ok_or_else(|| setting.value_error())?;
-    let content = sources
-        .files
-        .read(&path)
-        .map_err(|error| setting.error(Problem::Unreadable { path: path.clone(), error }))?;
+    let content = sources.files.read(&path).map_err(|error| {
+        setting.error(Problem::Unreadable { path: path.clone(), error, group: None })
+    })?;
     let credential = of_file(kind, &path, &content).map_err(|problem| setting.error(problem))?;
     let origin = setting.origin.clone();
     Ok(Chosen { credential, key: kind.file, origin, file: Some(path) })
@@ -132,7 +131,7 @@ fn of_systemd(sources: &Sources<'_>) -> Result<Option<Chosen>, Vec<ConfigError>>
         let result = match sources.files.read(&path) {
             Ok(content) => of_file(kind, &path, &content),
             Err(error) if file::is_absent(&error) => continue,
-            Err(error) => Err(Problem::Unreadable { path: path.clone(), error }),
+            Err(error) => Err(Problem::Unreadable { path: path.clone(), error, group: None }),
         };
         let origin = Origin::Path(path.clone());
         match result {

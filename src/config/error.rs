@@ -112,12 +112,14 @@ pub enum Problem {
         rule: String,
     },
     /// A file that cannot be read.
-    #[error("cannot read {}: {error}{}", path.display(), hint(error))]
+    #[error("cannot read {}: {error}{}", path.display(), hint(error, group.as_deref()))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
         error: io::Error,
+        /// The group that may read it, as far as that can be seen.
+        group: Option<String>,
     },
     /// A secret that everybody on the machine can read.
     #[error("{} holds a secret and has mode {mode:04o}, so that others can read it; type: chmod o-rwx {}", path.display(), shell_quoted(path))]
@@ -152,11 +154,14 @@ fn one_of_json(suggestion: Option<&str>) -> String {
     )
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "; run as the user or in the group that may read it"
-    } else {
-        ""
+fn hint(error: &io::Error, group: Option<&str>) -> String {
+    match group {
+        _ if error.kind() != io::ErrorKind::PermissionDenied => String::new(),
+        Some(group) => format!(
+            "; join the group {group} (sudo usermod -aG {group} \"$USER\", then log in again), or \
+             use sudo"
+        ),
+        None => "; run as the user that may read it, or use sudo".to_owned(),
     }
 }
 

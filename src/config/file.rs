@@ -57,7 +57,8 @@ fn read(sources: &Sources<'_>, path: PathBuf, named: bool) -> Search {
             Search { found: None, path, named, error: None }
         }
         Err(error) => {
-            let problem = Problem::Unreadable { path: path.clone(), error };
+            let group = sources.files.group(&path);
+            let problem = Problem::Unreadable { path: path.clone(), error, group };
             Search {
                 found: None,
                 error: Some(ConfigError { origin: Origin::Default, key: None, problem }),

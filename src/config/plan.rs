@@ -5,8 +5,10 @@
 //! - A plan exists only if the configuration it leads to holds as a whole: [`super::load()`] reads
 //!   it from the planned texts before anything is written.
 //! - A secret goes where the configuration has it: into the file that `challenge_uuid_file` or
-//!   `api_key_file` names, else into the configuration itself. The keys of the other mode are
-//!   commented out, since both modes at once are an error.
+//!   `api_key_file` names, else into the configuration itself. Only where a group may read that one,
+//!   it goes into a file beside it, which no group reads, and the configuration comes to name that:
+//!   who may look at the queue need not know the secret. The keys of the other mode are commented
+//!   out, since both modes at once are an error.
 //! - A file that holds a secret afterwards is one that others cannot read.
 
 use std::io;
@@ -26,6 +28,8 @@ use super::{Credential, EXAMPLE, edit, file, paths, value};
 const NEW: u32 = 0o600;
 /// Whatever others may do with a file.
 const OTHERS: u32 = 0o007;
+/// The group may read a file.
+const GROUP: u32 = 0o040;
 
 /// What is to be changed.
 #[derive(Debug, Default)]
@@ -63,6 +67,8 @@ pub struct PlannedFile {
     pub unset: Vec<Key>,
     /// It holds a secret afterwards.
     pub private: bool,
+    /// It holds the secret and nothing else: the daemon alone has to read it.
+    pub secret: bool,
 }
 
 /// Plans the change of the configuration file that [`load()`] would read, or of the one it would
@@ -87,10 +93,24 @@ pub fn plan(sources: &Sources<'_>, wish: &Wish) -> Result<Plan, ConfigErrors> {
     let mut files = Vec::new();
     if let Some(credential) = &wish.credential {
         let (inline, own_file, others) = keys_of(credential);
-        let own_file = settings.iter().find(|setting| setting.key == own_file);
-        match own_file {
+        let named = settings.iter().find(|setting| setting.key == own_file);
+        let shared = before.as_ref().is_some_and(|before| before.mode & GROUP != 0);
+        match named {
             Some(setting) => {
-                files.extend(own(setting, &path, credential, sources).map_err(only)?);
+                let base = load::base(setting, Some(&path));
+                let own_path =
+                    value::path(&setting.raw, &base).ok_or_else(|| only(setting.value_error()))?;
+                files.extend(own(own_path, credential, sources, |problem| setting.error(problem))?);
+            }
+            None if shared => {
+                let own_path = path.with_file_name(inline.name());
+                files.extend(own(own_path, credential, sources, |problem| {
+                    let origin = Origin::Path(path.clone());
+                    ConfigError { origin, key: Some(own_file.name().into()), problem }
+                })?);
+                draft.unset(inline)?;
+                // Relative to the configuration, so that both can be moved together.
+                draft.set(own_file, inline.name())?;
             }
             None => draft.set(inline, secret_of(credential))?,
         }
@@ -103,6 +123,7 @@ pub fn plan(sources: &Sources<'_>, wish: &Wish) -> Result<Plan, ConfigErrors> {
         files.push(PlannedFile {
             path: path.clone(),
             private: settings.iter().any(Setting::holds_secret),
+            secret: false,
             before: before.as_ref().map(|before| before.text.clone()),
             after: draft.text,
             set: draft.set,
@@ -163,19 +184,19 @@ fn secret_of(credential: &Credential) -> &str {
     credential.secret().expose_secret()
 }
 
-/// The secret in the file of its own that a setting names; `None` when it stands there already.
+/// The secret in a file of its own; `None` when it stands there already.
 fn own(
-    setting: &Setting,
-    config: &Path,
+    path: PathBuf,
     credential: &Credential,
     sources: &Sources<'_>,
-) -> Result<Option<PlannedFile>, ConfigError> {
-    let base = load::base(setting, Some(config));
-    let path = value::path(&setting.raw, &base).ok_or_else(|| setting.value_error())?;
+    fault: impl FnOnce(Problem) -> ConfigError,
+) -> Result<Option<PlannedFile>, ConfigErrors> {
     let before = match sources.files.read(&path) {
         Ok(content) => Some(content.text),
         Err(error) if file::is_absent(&error) => None,
-        Err(error) => return Err(setting.error(Problem::Unreadable { path, error })),
+        Err(error) => {
+            return Err(only(fault(Problem::Unreadable { path, error, group: None })));
+        }
     };
     let secret = secret_of(credential);
     if before.as_ref().is_some_and(|before| before.trim() == secret) {
@@ -185,7 +206,7 @@ fn own(
     after.push_str(secret);
     after.push('\n');
     let (set, unset) = (vec![keys_of(credential).0], Vec::new());
-    Ok(Some(PlannedFile { path, before, after, set, unset, private: true }))
+    Ok(Some(PlannedFile { path, before, after, set, unset, private: true, secret: true }))
 }
 
 /// What the environment or flags of this process say instead of what is written.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::groups;
+
 /// Largest file that is read, in bytes; a configuration has a few hundred lines at most.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -27,6 +29,12 @@ pub trait Files {
     /// # Errors
     /// Those of opening and reading; `InvalidData` for more than 1 MiB or no UTF-8.
     fn read(&self, path: &Path) -> io::Result<FileText>;
+
+    /// The group, by name, that may read a file which this process may not read; `None` when none
+    /// may, or it cannot be seen.
+    fn group(&self, _path: &Path) -> Option<String> {
+        None
+    }
 }
 
 /// The file system.
@@ -55,6 +63,19 @@ impl Files for DiskFiles {
         // The mode of a pipe or a device does not say who may read what came out of it.
         let mode = if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 };
         Ok(FileText { text: Zeroizing::new(text), mode })
+    }
+
+    fn group(&self, path: &Path) -> Option<String> {
+        const READ: u32 = 0o040;
+        const ENTER: u32 = 0o010;
+        // In a closed directory nothing can be looked at but the directory.
+        let (found, right) = path.ancestors().enumerate().find_map(|(up, path)| {
+            let right = if up == 0 { READ } else { ENTER };
+            path.metadata().ok().map(|metadata| (metadata, right))
+        })?;
+        // Root's group opens more than this file.
+        let opens = found.mode() & right != 0 && found.gid() != 0;
+        opens.then(|| groups::name(found.gid()).unwrap_or_else(|| found.gid().to_string()))
     }
 }
 
@@ -109,5 +130,40 @@ impl Sources<'_> {
     /// The same as a path.
     pub(super) fn path_var(&self, name: &str) -> Option<PathBuf> {
         self.var(name).map(PathBuf::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    #[test]
+    fn the_group_that_may_read_is_named_also_where_its_directory_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        fs::write(&file, "").unwrap();
+        let group = if rustix::process::geteuid().is_root() {
+            for path in [dir.path(), &file] {
+                chown(path, None, Some(23_456)).unwrap();
+            }
+            23_456
+        } else {
+            fs::metadata(&file).unwrap().gid()
+        };
+        // Root's group is nobody's to join.
+        let name = (group != 0).then(|| groups::name(group).unwrap_or_else(|| group.to_string()));
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        for (mode, may) in [(0o640, true), (0o600, false)] {
+            set(&file, mode).unwrap();
+            assert_eq!(DiskFiles.group(&file), name.clone().filter(|_| may), "{mode:o}");
+        }
+        // What cannot be looked at is like what is not there.
+        for (mode, may) in [(0o750, true), (0o700, false)] {
+            set(dir.path(), mode).unwrap();
+            let unseen = dir.path().join("unseen");
+            assert_eq!(DiskFiles.group(&unseen), name.clone().filter(|_| may), "{mode:o}");
+        }
     }
 }

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::protocol::{Line, MAX_ANSWER, Refusal, Request, VERSION, Versioned};
-use super::socket::{GROUP, group_name};
+use super::socket::GROUP;
+use crate::groups;
 
 /// How long the daemon may take for each line, where it owes one.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -134,7 +135,7 @@ fn hint(socket: Option<u32>) -> String {
                  usermod -aG {GROUP} \"$USER\", then log in again)"
             );
         }
-        Some(id) => group_name(id).unwrap_or_else(|| id.to_string()),
+        Some(id) => groups::name(id).unwrap_or_else(|| id.to_string()),
         None => GROUP.to_owned(),
     };
     format!(

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::groups;
+
 /// Its group may read.
 pub const GROUP: &str = "harborforge";
 
@@ -78,7 +80,7 @@ impl Bound {
         let ready = (|| {
             listener.set_nonblocking(true)?;
             fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
-            if let Some(group) = group_id(GROUP) {
+            if let Some(group) = groups::id(GROUP) {
                 // A daemon that is not in the group may not hand it over: then only its own
                 // group can read.
                 if let Err(error) = std::os::unix::fs::chown(&fresh, None, Some(group)) {
@@ -143,27 +145,6 @@ fn knock(path: &Path) -> rustix::io::Result<()> {
         None,
     )?;
     rustix::net::connect(&socket, &address)
-}
-
-/// The number of a group, from `/etc/group`.
-#[must_use]
-pub fn group_id(name: &str) -> Option<u32> {
-    let groups = fs::read_to_string("/etc/group").ok()?;
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    })
-}
-
-/// The name of a group, from `/etc/group`.
-#[must_use]
-pub fn group_name(id: u32) -> Option<String> {
-    let groups = fs::read_to_string("/etc/group").ok()?;
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
-    })
 }
 
 /// Who is at the other end of a connection.

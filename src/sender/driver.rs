@@ -27,6 +27,7 @@ use super::machine::{
     Machine, Now, Proof, QueueView, Report, Selection, Settings, Transport,
 };
 use super::socket::{Events, OpenLink};
+use crate::busy::Busy;
 use crate::health::Health;
 use crate::runtime::{self, Clock, TaskGuard, channel};
 use crate::state::{Resume, StateFile, Unwritten};
@@ -101,6 +102,8 @@ pub struct Driver {
     state: StateFile,
     journals: Journals,
     health: Health,
+    /// While it waits for the disk.
+    at_disk: Busy,
     rejected: u64,
     /// The Monitor's key has changed since something was delivered.
     key_changed: bool,
@@ -146,6 +149,7 @@ impl Driver {
             state,
             journals: Journals::default(),
             health,
+            at_disk: Busy::default(),
             rejected: 0,
             key_changed: false,
             openclaw: OpenClaw::default(),
@@ -165,6 +169,12 @@ impl Driver {
     #[must_use]
     pub fn links(&self) -> Links {
         self.links.clone()
+    }
+
+    /// Busy while it waits for the disk; for who watches that it lives.
+    #[must_use]
+    pub fn at_disk(&self) -> Busy {
+        self.at_disk.clone()
     }
 
     /// Runs until [`Order::Shutdown`] is carried out, or whoever gives orders is gone.
@@ -321,6 +331,7 @@ impl Driver {
     /// Makes a change of the state durable, where it may wait for the disk; tells whether it is.
     async fn save(&self, change: Option<Unwritten>) -> bool {
         let Some(change) = change else { return true };
+        let _wait = self.at_disk.begin();
         match runtime::spawn_blocking(move || change.write()).await {
             Ok(()) => true,
             Err(error) => {
@@ -550,7 +561,10 @@ impl Driver {
             + Send
             + 'static,
     {
-        let result = self.store.call(change).await;
+        let result = {
+            let _wait = self.at_disk.begin();
+            self.store.call(change).await
+        };
         let now = self.clock.mono();
         match result {
             Ok(()) => {
@@ -700,5 +714,70 @@ async fn post(link: &Link, store: &Store, selection: Selection, proof: Proof) ->
     match selection {
         Selection::Single { .. } => link.post_single(&load, proof).await,
         Selection::Batch { .. } => link.post_batch(&load, proof).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
+
+    use futures_util::future::join;
+
+    use super::super::machine::Transports;
+    use crate::config::{self, DiskFiles, Flags, Need, Sources};
+    use crate::{collector::clock, store};
+
+    /// A disk that hangs is to be told from a sender that does.
+    #[test]
+    fn while_it_waits_for_the_disk_that_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = [
+            ("HARBORFORGE_CONFIG", "/dev/null"),
+            ("HARBORFORGE_BACKEND_URL", "http://127.0.0.1:9"),
+            ("HARBORFORGE_API_KEY", "k"),
+            ("HARBORFORGE_DATA_DIR", dir.path().to_str().unwrap()),
+        ];
+        let env: BTreeMap<_, _> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let host_name = Some("host".to_owned());
+        let sources =
+            Sources { flags: Flags::default(), env, host_name, uid: 1, files: &DiskFiles };
+        let config = config::load(&sources, Need::Backend).unwrap().config;
+        let link = Link::new(&config).unwrap();
+        let state = StateFile::load(dir.path(), link.backend_url());
+        let options = harborforge_storage::Options::default();
+        let (store, thread) =
+            store::start(dir.path().to_owned(), options, clock::Clock::new()).unwrap();
+        let settings = Settings {
+            proved: false,
+            transports: Transports::Http,
+            report_interval: Duration::from_secs(1),
+            fallback_interval: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(1),
+        };
+        let (_orders, receiver) = channel::unbounded();
+        let time = Clock::start();
+        let health = Health::new(time.wall(), settings.transports);
+        let mut driver = Driver::new(settings, link, store.clone(), state, time, health, receiver);
+        let at_disk = driver.at_disk();
+        assert_eq!(at_disk.at(), None);
+        // The queue's thread does nothing else until this is let go: as at a disk that hangs.
+        let (let_go, hangs) = mpsc::channel::<()>();
+        let change = driver.in_queue("acknowledge", move |_| {
+            let _ = hangs.recv();
+            Ok(())
+        });
+        let looked = async {
+            let waits = at_disk.at();
+            let_go.send(()).unwrap();
+            waits
+        };
+        let (changed, waited) = runtime::block_on(join(change, looked));
+        assert!(changed && waited.is_some());
+        assert_eq!(at_disk.at(), None);
+        store.stop();
+        assert!(matches!(thread.join(), store::Stopped::Cleanly));
     }
 }

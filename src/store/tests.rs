@@ -109,3 +109,29 @@ fn a_queue_held_by_another_is_never_waited_for() {
     store.stop();
     assert!(matches!(thread.join(), Stopped::Cleanly));
 }
+
+/// A disk that hangs is told from one that has nothing to do.
+#[test]
+fn what_the_thread_is_at_is_seen_while_it_lasts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, thread) = start(dir.path());
+    let (let_go, hangs) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let job = store.call(move |_| {
+        begun.send(()).unwrap();
+        let _ = hangs.recv();
+        Ok(())
+    });
+    let looked = async {
+        has_begun.recv().unwrap();
+        let at = store.busy().at();
+        let_go.send(()).unwrap();
+        at
+    };
+    let (done, at) = block_on(futures_util::future::join(job, looked));
+    assert!(done.is_ok() && at.is_some());
+    store.stop();
+    let busy = store.busy().clone();
+    assert!(matches!(thread.join(), Stopped::Cleanly));
+    assert_eq!(busy.at(), None);
+}

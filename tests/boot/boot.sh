@@ -17,7 +17,7 @@ monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
 NAME=harborforge-connector
 [ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
 [ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
-deb=$(find target/package -name '*.deb')
+deb=$(find target/packages -name '*.deb')
 [ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
 unified=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
 [ -n "$unified" ] || { echo "there is no cgroup2 hierarchy here" >&2 && exit 2; }
@@ -97,6 +97,10 @@ else
 fi
 mkdir -p "$root/mnt"
 cp "$deb" "$root/root/connector.deb"
+# The next version, for the upgrade: the same files under another number.
+dpkg-deb --raw-extract "$deb" "$work/next"
+sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
+dpkg-deb --root-owner-group --build "$work/next" "$root/root/next.deb" >/dev/null
 step "booted: $(chroot "$root" /lib/systemd/systemd --version | head -n 1)"
 on
 
@@ -137,10 +141,25 @@ step "a reload"
 inside systemctl reload $NAME || fail "it does not reload"
 until_ok "not active again" is ActiveState active
 
+step "a disk that the sandbox hides is null, and not empty"
+echo 'disk_path = "/home"' >>"$root/etc/$NAME/config.toml"
+inside systemctl reload $NAME || fail "it does not reload"
+disk_is() { inside $NAME status --json | grep -q "\"disk_pct\":$1"; }
+until_ok "an invented figure" disk_is null
+dropins=$root/etc/systemd/system/$NAME.service.d
+mkdir -p "$dropins"
+printf '[Service]\nProtectHome=read-only\n' >"$dropins/home.conf"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+until_ok "no figure though it sees the directory" disk_is '[0-9]'
+rm -r "$dropins"
+sed -i '/^disk_path/d' "$root/etc/$NAME/config.toml"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+
 step "OpenClaw's state is read by the drop-in alone"
 inside useradd --create-home claw
 inside sh -c 'umask 077; mkdir /home/claw/.openclaw; echo "{}" >/home/claw/.openclaw/openclaw.json; echo x >/home/claw/other; chown -R claw: /home/claw'
-dropins=$root/etc/systemd/system/$NAME.service.d
 mkdir -p "$dropins"
 # Before the daemon, in its sandbox and as its user.
 probe() {
@@ -187,15 +206,29 @@ gapless() {
 }
 until_ok "numbers are missing" gapless
 
-step "upgraded with a backlog: it runs on until the new one is started"
+step "upgraded with a backlog: it runs on until the new one is started, also where its unit alone sees the challenge"
+mkdir -p "$dropins"
+printf '[Service]\nLoadCredential=\nLoadCredential=challenge_uuid:/etc/elsewhere\n' >"$dropins/challenge.conf"
+mv "$root/etc/credstore/$NAME.challenge_uuid" "$root/etc/elsewhere"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
+had=$(delivered)
+until_ok "nothing is delivered with the drop-in" more_than "$had"
 kill -STOP "$monitor_pid"
 until_ok "nothing waits" waits_more_than 3
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+before=$(property MainPID)
+inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 inside systemctl is-active --quiet $NAME || fail "not running after the upgrade"
+[ "$(property MainPID)" != "$before" ] || fail "the old one runs on after the upgrade"
+inside dpkg --status $NAME | grep -q '^Version: .*+next$' || fail "it was not upgraded"
 kill -CONT "$monitor_pid"
 had=$(delivered)
 until_ok "the backlog is not delivered" more_than $((had + 3))
 gapless || fail "numbers are missing after the upgrade"
+rm -r "$dropins"
+mv "$root/etc/elsewhere" "$root/etc/credstore/$NAME.challenge_uuid"
+inside systemctl daemon-reload
+inside systemctl restart $NAME
 
 step "kill -9: it comes back"
 inside systemctl kill --kill-whom=main --signal=KILL $NAME
@@ -206,7 +239,7 @@ until_ok "nothing is delivered" more_than "$had"
 step "removed and installed again: the queue stays, and the numbers go on"
 inside dpkg --remove $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 [ -e "$root/var/lib/$NAME/queue/FORMAT" ] || fail "removing lost the queue"
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 until_ok "it is not started" is ActiveState active
 had=$(delivered)
 until_ok "nothing is delivered" more_than "$had"

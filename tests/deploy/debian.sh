@@ -15,7 +15,7 @@ source=$PWD
 monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
 [ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
 [ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
-deb=$(find target/package -name '*.deb')
+deb=$(find target/packages -name '*.deb')
 [ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
 
 work=$(mktemp -d)
@@ -95,16 +95,35 @@ inside test -e /etc/systemd/system/multi-user.target.wants/harborforge-connector
 step "enrolled, and delivering"
 inside harborforge-connector enroll --backend-url "$url" --identifier vps.t1 --challenge-file /root/challenge >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 [ "$(inside stat -c '%U:%G %a' /etc/harborforge-connector/config.toml)" = "root:harborforge 640" ] || fail "enroll changed owner or mode"
+# Who is in the group may look, and need not know the challenge.
+[ "$(inside stat -c '%U:%G %a' /etc/harborforge-connector/challenge_uuid)" = "harborforge:harborforge 600" ] || fail "the challenge's owner or mode"
+if grep -qF "$(cat "$root/root/challenge")" "$root/etc/harborforge-connector/config.toml"; then fail "the challenge is in the configuration"; fi
 inside harborforge-connector check >"$work/out" 2>&1 || fail "check: $(cat "$work/out")"
 start /usr/bin/harborforge-connector
 wait_for_more 0
-echo "   from the package to the first sample delivered: $(($(date +%s) - begun)) s"
+took=$(($(date +%s) - begun))
+echo "   from the package to the first sample delivered: $took s"
+[ "$took" -lt 120 ] || fail "a newcomer waits for more than two minutes"
+inside useradd looker
+inside usermod --append --groups harborforge looker
+inside su looker -c "harborforge-connector status" >"$work/out" 2>&1 || fail "one of the group may not look: $(cat "$work/out")"
+if inside su looker -c "cat /etc/harborforge-connector/challenge_uuid" >"$work/out" 2>&1; then fail "one of the group reads the challenge"; fi
+inside useradd other
+if inside su other -c "harborforge-connector status" >"$work/out" 2>&1; then fail "one outside the group may look"; fi
+grep -q "join the group harborforge " "$work/out" || fail "it does not say which group: $(cat "$work/out")"
+inside userdel looker
+inside userdel other
 inside harborforge-connector status >"$work/out" 2>&1 || fail "status: $(cat "$work/out")"
 
 step "upgraded with a backlog"
 kill -STOP "$monitor_pid"
 sleep 3
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+# The next version: the same files under another number.
+dpkg-deb --raw-extract "$deb" "$work/next"
+sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
+dpkg-deb --root-owner-group --build "$work/next" "$root/root/next.deb" >/dev/null
+inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside dpkg --status harborforge-connector | grep -q '^Version: .*+next$' || fail "it was not upgraded"
 if grep -q "sudo harborforge-connector enroll" "$work/out"; then fail "it forgot that it is enrolled"; fi
 grep -q '^backend_url' "$root/etc/harborforge-connector/config.toml" || fail "the upgrade lost the configuration"
 stop
@@ -125,7 +144,7 @@ step "back, with an account of another number"
 inside userdel harborforge
 inside groupadd --system between
 inside useradd --system --gid between between
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 [ "$(inside stat -c '%U' /var/lib/harborforge-connector/queue/FORMAT)" = harborforge ] || fail "the queue belongs to somebody else"
 had=$(delivered)
 start /usr/bin/harborforge-connector
@@ -143,7 +162,7 @@ done
 
 step "by install.sh, twice"
 mkdir "$root/root/archive"
-tar -xzf "$source"/target/package/*-linux.tar.gz -C "$root/root/archive" --strip-components=1
+tar -xzf "$source"/target/packages/*-linux.tar.gz -C "$root/root/archive" --strip-components=1
 install_it() {
     inside HARBORFORGE_BACKEND_URL="$url" HARBORFORGE_IDENTIFIER=vps.t2 "$@" </dev/null >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 }
@@ -156,6 +175,19 @@ inside harborforge-connector --version >/dev/null
 inside /root/archive/install.sh --uninstall >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 grep -q "/var/lib/harborforge-connector" "$work/out" || fail "it does not say what stays: $(cat "$work/out")"
 install_it /root/archive/install.sh
+inside /root/archive/install.sh --uninstall >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+
+step "install.sh takes a removed package's configuration and queue over"
+inside dpkg --force-confold --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+inside dpkg --remove harborforge-connector >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+echo queue >"$root/var/lib/harborforge-connector/mark"
+cp "$root/etc/harborforge-connector/config.toml" "$work/config"
+install_it /root/archive/install.sh
+grep -q "kept /var/lib/harborforge-connector" "$work/out" || fail "it does not say what it keeps: $(cat "$work/out")"
+inside dpkg --purge harborforge-connector >"$work/out" 2>&1 || true
+[ -e "$root/var/lib/harborforge-connector/mark" ] || fail "purging the removed package took the queue"
+cmp "$work/config" "$root/etc/harborforge-connector/config.toml" || fail "purging the removed package took the configuration"
+[ "$(inside stat -c '%U:%G %a' /etc/harborforge-connector/config.toml)" = "root:harborforge 640" ] || fail "the configuration's owner or mode"
 inside /root/archive/install.sh --uninstall --purge >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 after=$(cd "$root" && find etc usr var/lib/harborforge-connector -type f 2>/dev/null | grep -v -e ^var/lib/dpkg -e 'etc/.*-$' | LC_ALL=C sort)
 printf '%s\n' "$before" >"$work/before"

@@ -56,6 +56,14 @@ expect "damage" "it is damaged or not what was published" "$work/err"
 [ -z "$(files)" ] || fail "a damaged program left something behind"
 cp "$work/good" "$from/harborforge-connector"
 
+# Nor where what goes with it is not: the unit is run by root.
+cp "$from/harborforge-connector.service" "$work/unit"
+echo "ExecStartPre=+/bin/evil" >>"$from/harborforge-connector.service"
+if install --init systemd; then fail "a damaged unit was installed"; fi
+expect "damaged unit" "harborforge-connector.service has the SHA-256" "$work/err"
+[ -z "$(files)" ] || fail "a damaged unit left something behind"
+cp "$work/unit" "$from/harborforge-connector.service"
+
 # Nor what a wrong key has signed.
 openssl genpkey -quiet -algorithm ed25519 -out "$work/key" 2>/dev/null || openssl genpkey -algorithm ed25519 -out "$work/key"
 openssl pkey -in "$work/key" -pubout -out "$work/key.pub"
@@ -76,34 +84,58 @@ expect "check is run" "ok   key document" "$work/out"
 expect "next" "harborforge-connector status" "$work/out"
 config=$root/etc/harborforge-connector/config.toml
 expect "enrolled" "identifier = \"vps.t1\"" "$config"
-grep -qE '^challenge_uuid = ' "$config" || fail "no challenge in $config"
 [ "$(stat -c %a "$config")" = 640 ] || fail "mode of $config"
+# Who may read the configuration need not know the challenge.
+secret=$root/etc/harborforge-connector/challenge_uuid
+expect "enrolled" 'challenge_uuid_file = "challenge_uuid"' "$config"
+expect "enrolled" "$(cat "$challenge")" "$secret"
+[ "$(stat -c %a "$secret")" = 600 ] || fail "mode of $secret"
+if grep -qF "$(cat "$challenge")" "$config"; then fail "the challenge is in $config"; fi
 [ "$(stat -c %a "$root/var/lib/harborforge-connector")" = 700 ] || fail "mode of the data directory"
 if grep -qF "$(cat "$challenge")" "$work/out" "$work/err"; then fail "the challenge was shown"; fi
 files >"$work/first"
 echo "# mine" >>"$config"
 echo queue >"$root/var/lib/harborforge-connector/queue"
 
-# The second time: nothing is lost or doubled.
+# The second time: nothing is lost or doubled, and the daemon can read what root had to itself.
 before=$(cat "$config")
+chmod 0600 "$config"
 install --init systemd
+[ "$(stat -c %a "$config")" = 640 ] || fail "mode of a kept $config"
 files | grep -v /queue >"$work/second"
 cmp "$work/first" "$work/second" || fail "the second time left other files"
 [ "$(cat "$config")" = "$before" ] || fail "the second time changed the configuration"
+
+# A new challenge is taken up where it is enrolled already, also without the Monitor's URL.
+env DESTDIR="$root" HARBORFORGE_CHALLENGE_UUID=22222222-2222-4222-8222-222222222222 \
+    "$from/install.sh" --init systemd </dev/null >"$work/out" 2>"$work/err"
+expect "a new challenge" "22222222-2222-4222-8222-222222222222" "$secret"
+[ "$(cat "$config")" = "$before" ] || fail "a new challenge changed the configuration"
+
+# What would be removed is said and not done.
+files >"$work/all"
+install --uninstall --purge --dry-run --init systemd
+expect "--uninstall --dry-run" "Nothing was changed." "$work/out"
+if grep -q "^Removed" "$work/out"; then fail "--dry-run says that it has removed"; fi
+files | cmp - "$work/all" || fail "--uninstall --dry-run changed something"
 
 # Removed: what stays is what it says.
 install --uninstall --init systemd
 expect "uninstall" "$root/etc/harborforge-connector" "$work/out"
 expect "uninstall" "$root/var/lib/harborforge-connector" "$work/out"
 left=$(cd "$root" && find . -type f | sort | tr '\n' ' ')
-[ "$left" = "./etc/harborforge-connector/config.toml ./var/lib/harborforge-connector/queue " ] ||
+[ "$left" = "./etc/harborforge-connector/challenge_uuid ./etc/harborforge-connector/config.toml ./var/lib/harborforge-connector/queue " ] ||
     fail "uninstalling left $left"
 
-# With OpenRC, and removed with everything.
+# With OpenRC, what was there for systemd goes; and removed with everything, whatever runs here then.
+install --init systemd
 install --init openrc
+unit=$root/etc/systemd/system/harborforge-connector.service
+[ ! -e "$unit" ] || fail "the unit stayed"
+if grep -q systemd "$root/usr/local/share/harborforge-connector/installed"; then fail "the unit is still listed"; fi
 [ -x "$root/etc/init.d/harborforge-connector" ] || fail "no script for OpenRC"
 [ "$(cat "$config")" = "$before" ] || fail "coming back changed the configuration"
-install --uninstall --purge --init openrc
+install --uninstall --purge --init none
 left=$(cd "$root" && find . -type f)
 [ -z "$left" ] || fail "--purge left $left"
 

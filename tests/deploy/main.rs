@@ -60,11 +60,13 @@ fn scripts(directory: &str) -> Vec<PathBuf> {
 
 #[test]
 fn the_scripts_are_shellcheck_clean() {
-    let all: Vec<_> = ["deploy", "deploy/debian", "tests", "tests/deploy", ".ci"]
+    let all: Vec<_> = ["deploy", "deploy/debian", "tests", "tests/boot", "tests/deploy", ".ci"]
         .into_iter()
         .flat_map(scripts)
         .collect();
-    assert!(all.contains(&source().join("deploy/install.sh")), "{all:?}");
+    for one in ["deploy/install.sh", "tests/boot/boot.sh", ".ci/run"] {
+        assert!(all.contains(&source().join(one)), "{one} is not in {all:?}");
+    }
     let Some(output) = tool(Command::new("shellcheck").args(&all)) else { return };
     succeeded("shellcheck", &output);
 }

@@ -35,6 +35,8 @@ const PROGRAMS: &[(&str, Fate)] = &[
     ("./install.sh", Fate::NotRun("run in a root of its own by tests/deploy")),
     ("systemd-creds", Fate::NotRun("needs the credentials of the machine's service manager")),
     ("tar", Fate::NotRun("packs directories that only an installed connector has")),
+    ("sh", Fate::NotRun("packs directories that only an installed connector has")),
+    ("install", Fate::NotRun("gives a file to the user of a container")),
     ("mkdir", Fate::NotRun("changes the configuration of the machine")),
     ("printf", Fate::NotRun("changes the configuration of the machine")),
 ];

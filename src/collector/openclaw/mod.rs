@@ -2,9 +2,9 @@
 //!
 //! [`watch`] keeps [`known`] up to date from a thread of its own; [`reader`] looks at every state
 //! directory, [`home`] at one. [`homes`] finds them; [`roster`] makes agents of a configuration
-//! that [`include`] and [`node`] read; [`lock`] and [`process`] tell whether the gateway lives,
+//! that [`mod@include`] and [`node`] read; [`lock`] and [`process`] tell whether the gateway lives,
 //! [`probe`] asks it; [`sessions`] and [`database`] tell what runs, for the two generations of
-//! OpenClaw; [`status`] concludes (pure). [`file`] is how files are opened.
+//! OpenClaw; [`status`] concludes (pure). [`mod@file`] is how files are opened.
 //!
 //! Invariants:
 //! - A sample never waits for OpenClaw: it takes the newest known state.

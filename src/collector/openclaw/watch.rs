@@ -1,7 +1,7 @@
 //! The thread that keeps what is known of OpenClaw up to date.
 //!
-//! It looks at files every [`TICK`], asks gateways every [`ASK`] (at every tick while one is
-//! coming up or going down) and looks for new state directories every [`DISCOVER`].
+//! It looks at files every [`TICK`], asks gateways every `ASK` (at every tick while one is
+//! coming up or going down) and looks for new state directories every `DISCOVER`.
 //!
 //! Invariants:
 //! - It has a thread of its own: a home directory on a dead network mount, a database that is

@@ -389,8 +389,22 @@ fn files_that_cannot_be_read_are_named() {
     assert_eq!(
         world.warnings(),
         ["cannot read /etc/harborforge-connector/config.toml: permission denied; run as the user \
-          or in the group that may read it; going on with the defaults"]
+          that may read it, or use sudo; going on with the defaults"]
     );
+}
+
+#[test]
+fn who_may_not_read_is_told_which_group_may() {
+    let denied = |group: Option<&str>| Problem::Unreadable {
+        path: SYSTEM.into(),
+        error: io::ErrorKind::PermissionDenied.into(),
+        group: group.map(str::to_owned),
+    };
+    let text = denied(Some("harborforge")).to_string();
+    let advice = "join the group harborforge (sudo usermod -aG harborforge \"$USER\", then log in \
+                  again), or use sudo";
+    assert!(text.ends_with(advice), "{text}");
+    assert!(denied(None).to_string().ends_with("run as the user that may read it, or use sudo"));
 }
 
 #[test]
@@ -401,7 +415,7 @@ fn a_secret_that_may_not_be_read_stops_only_who_needs_it() {
         world.errors(Need::Backend),
         format!(
             "{SYSTEM}:2: api_key_file: cannot read /root/key: permission denied; run as the user \
-             or in the group that may read it"
+             that may read it, or use sudo"
         )
     );
     assert!(world.ok(Need::DataDir).config.credential.is_none());

@@ -23,6 +23,11 @@ fn refused(world: &World, wish: &Wish) -> String {
     }
 }
 
+/// A world whose system-wide file is root's alone, so that it may hold a secret.
+fn closed(text: &str) -> World {
+    World::new().file(SYSTEM, 0o600, text)
+}
+
 /// The path, the text and whether it is private, of each file.
 fn files(plan: &Plan) -> Vec<(&str, &str, bool)> {
     let files = plan.files.iter();
@@ -33,7 +38,7 @@ fn files(plan: &Plan) -> Vec<(&str, &str, bool)> {
 fn an_existing_file_keeps_all_but_what_is_changed() {
     let before = "# ours\r\nbackend_url = 'https://old.example' # the old one\r\n\r\n\
                   api_key = \"geheim\" # from ops\r\nreport_interval = \"10s\"\r\n";
-    let world = World::with(before);
+    let world = closed(before);
     let wish = Wish { backend_url: Some("https://new.example".into()), ..challenge(NEW) };
     let plan = planned(&world, &wish);
     let after = format!(
@@ -77,11 +82,11 @@ fn without_a_file_the_shipped_one_is_made_where_it_is_looked_for() {
 fn a_file_of_its_own_takes_the_secret_and_the_configuration_stays() {
     let text = "backend_url = \"https://m.example\"\nchallenge_uuid_file = \"secret/challenge\"\n";
     let path = "/etc/harborforge-connector/secret/challenge";
-    let with = World::with(text).file(path, 0o400, UUID);
+    let with = closed(text).file(path, 0o400, UUID);
     let plan = planned(&with, &challenge(NEW));
     assert_eq!(files(&plan), [(path, format!("{NEW}\n").as_str(), true)]);
     // The first time there is none yet.
-    let plan = planned(&World::with(text), &challenge(NEW));
+    let plan = planned(&closed(text), &challenge(NEW));
     assert_eq!(files(&plan), [(path, format!("{NEW}\n").as_str(), true)]);
     // It says so already.
     assert!(planned(&with, &challenge(UUID)).files.is_empty());
@@ -90,6 +95,47 @@ fn a_file_of_its_own_takes_the_secret_and_the_configuration_stays() {
     let after = "backend_url = \"https://m.example\"\n\
                  #challenge_uuid_file = \"secret/challenge\"\napi_key = \"geheim\"\n";
     assert_eq!(files(&plan), [(SYSTEM, after, true)]);
+}
+
+/// Who is in the group may look at the queue, and need not know the secret for it.
+#[test]
+fn where_a_group_reads_the_configuration_the_secret_stands_beside_it() {
+    let directory = "/etc/harborforge-connector";
+    let beside = |name: &str| format!("{directory}/{name}");
+    let url = "backend_url = \"https://m.example\"\n";
+    for mode in [0o640, 0o644, 0o440] {
+        let plan = planned(&World::new().file(SYSTEM, mode, url), &challenge(NEW));
+        let after = format!("{url}challenge_uuid_file = \"challenge_uuid\"\n");
+        let (path, secret) = (beside("challenge_uuid"), format!("{NEW}\n"));
+        assert_eq!(
+            files(&plan),
+            [(path.as_str(), secret.as_str(), true), (SYSTEM, after.as_str(), false)]
+        );
+        // Before the configuration names it, it is there.
+        let secret: Vec<bool> = plan.files.iter().map(|it| it.secret).collect();
+        assert_eq!(secret, [true, false]);
+        let held = plan.loaded.config.credential.as_ref().unwrap();
+        assert!(held.is_same(&Credential::challenge(NEW).unwrap()));
+    }
+    // One that stood in the configuration goes from there, and so does that of the other mode.
+    let text = format!("{url}challenge_uuid = \"{UUID}\"\n");
+    let plan = planned(&World::with(&text), &api_key("geheim"));
+    let after = format!("{url}#challenge_uuid = \"\"\napi_key_file = \"api_key\"\n");
+    let path = beside("api_key");
+    assert_eq!(files(&plan), [(path.as_str(), "geheim\n", true), (SYSTEM, after.as_str(), false)]);
+    let plan = planned(&World::with(&text), &challenge(NEW));
+    assert!(plan.files.iter().all(|it| !it.after.contains(UUID)), "{:?}", files(&plan));
+    // Said again, nothing is written; a new one goes to the same place.
+    let text = format!("{url}challenge_uuid_file = \"challenge_uuid\"\n");
+    let world = World::with(&text).file(&beside("challenge_uuid"), 0o600, UUID);
+    assert!(planned(&world, &challenge(UUID)).files.is_empty());
+    let plan = planned(&world, &challenge(NEW));
+    assert_eq!(plan.files.len(), 1);
+    // A name alone leaves the secret where it is.
+    let text = format!("{url}challenge_uuid = \"{UUID}\"\n");
+    let wish = Wish { identifier: Some("vps.t1".into()), ..Wish::default() };
+    let plan = planned(&World::with(&text), &wish);
+    assert!(plan.files.len() == 1 && plan.files[0].after.contains(UUID));
 }
 
 #[test]
