@@ -228,15 +228,7 @@ fn a_configuration_that_breaks_keeps_the_agents_and_is_told() {
         assert!(troubles.len() == 1 && troubles[0].contains(why), "{troubles:?}");
         assert!(!troubles[0].contains(SECRET), "{troubles:?}");
     }
-    std::fs::remove_file(&path).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &path,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        0,
-    )
-    .unwrap();
+    fifo(&path);
     assert!(site.look().troubles.iter().any(|t| t.contains("not a regular file")));
     swap(b"{agents: {list: [{id: 'new'}]}}");
     let report = site.look();
@@ -359,15 +351,17 @@ fn strangers_on_the_port_say_nothing_and_hold_nobody_up() {
     assert_eq!(runtime::block_on(probe::ask(address.port())), Probe::Refused);
 }
 
-/// Every file the reader may come across, with these bytes in it.
-fn everywhere(root: &Path, places: &Places, bytes: &[u8]) {
+/// Every file the reader may come across.
+fn everywhere(root: &Path, places: &Places) -> Vec<PathBuf> {
     let home = root.join("home/ann/.openclaw");
     let uid = rustix::process::getuid().as_raw();
-    for path in [
+    vec![
         home.join("agents/main/sessions/sessions.json"),
         home.join("agents/main/sessions/a.jsonl.lock"),
         home.join("agents/ops/agent/openclaw-agent.sqlite"),
         home.join("agents/ops/agent/openclaw-agent.sqlite-wal"),
+        home.join("agents/ops/agent/openclaw-agent.sqlite-shm"),
+        home.join("agents/ops/agent/openclaw-agent.sqlite-journal"),
         home.join(format!("tmp/openclaw-{uid}/gateway.a.lock")),
         places.temporary.join(format!("openclaw-{uid}/gateway.b.lock")),
         places.proc.join("1/stat"),
@@ -375,9 +369,39 @@ fn everywhere(root: &Path, places: &Places, bytes: &[u8]) {
         places.proc.join(format!("{PID}/cmdline")),
         root.join("lib/openclaw/package.json"),
         home.join("included.json"),
-    ] {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
+    ]
+}
+
+fn fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::remove_file(path).ok();
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+#[cfg(feature = "openclaw-sqlite")]
+#[test]
+fn a_fifo_in_the_place_of_any_file_holds_nobody_up() {
+    let count = everywhere(Path::new("/"), &of_test(Path::new("/"))).len();
+    for number in 0..count {
+        let mut site = Site::new(&["ann"]);
+        let config = "{agents: {$include: 'included.json'}}";
+        site.write("ann", "openclaw.json", config);
+        site.write("ann", "included.json", "{list: [{id: 'main'}, {id: 'ops'}]}");
+        let database = site.home("ann").join("agents/ops/agent/openclaw-agent.sqlite");
+        write(&database, "");
+        let schema = "CREATE TABLE session_nodes (updated_at INTEGER, status TEXT);";
+        rusqlite::Connection::open(&database).unwrap().execute_batch(schema).unwrap();
+        // An empty log: SQLite looks for the others by itself.
+        site.write("ann", "agents/ops/agent/openclaw-agent.sqlite-wal", "");
+        site.lock("ann", 18790);
+        site.process(START);
+        let path = everywhere(site.dir.path(), &of_test(site.dir.path())).swap_remove(number);
+        fifo(&path);
+        let report = site.look();
+        if !path.ends_with("included.json") {
+            assert_eq!(report.view.agents.len(), 2, "{}", path.display());
+        }
     }
 }
 
@@ -434,7 +458,10 @@ proptest! {
     fn no_bytes_in_any_file_are_too_much(bytes in any_bytes(), also_the_config in any::<bool>()) {
         let mut site = Site::new(&["ann"]);
         let places = of_test(site.dir.path());
-        everywhere(site.dir.path(), &places, &bytes);
+        for path in everywhere(site.dir.path(), &places) {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &bytes).unwrap();
+        }
         site.write("ann", "openclaw.json", &config());
         if also_the_config {
             std::fs::write(site.home("ann").join("openclaw.json"), &bytes).unwrap();
