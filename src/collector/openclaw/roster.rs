@@ -4,11 +4,14 @@
 //! Invariants:
 //! - Nothing is kept but ids, names, the port of the gateway and the version that wrote the file.
 //! - Ids are OpenClaw's own normal form; each comes once, in the order of the file.
+//! - [`MAX_AGENTS`] of them at most: each costs a look at files, and a place in every sample.
 
 use std::collections::HashSet;
 
 use super::node::{Keep, Node};
 
+/// Agents of one configuration that are looked after, as many as a plugin may push.
+pub const MAX_AGENTS: usize = 1000;
 /// Characters of an id at most, as OpenClaw has it.
 const MAX_ID: usize = 64;
 /// Characters of a name at most: it goes into every sample.
@@ -23,8 +26,10 @@ const IMPLICIT: &str = "main";
 pub static KEEP: Keep = Keep::Members(&[
     ("meta", Keep::Members(&[("lastTouchedVersion", Keep::Text)])),
     ("gateway", Keep::Members(&[("port", Keep::Number)])),
-    ("agents", Keep::Members(&[("entries", Keep::Each(&AGENT)), ("list", Keep::Each(&AGENT))])),
+    ("agents", Keep::Members(&[("entries", AGENTS), ("list", AGENTS)])),
 ]);
+
+const AGENTS: Keep = Keep::First(MAX_AGENTS, &AGENT);
 
 static AGENT: Keep = Keep::Members(&[
     ("id", Keep::Text),

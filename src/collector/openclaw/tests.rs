@@ -507,6 +507,31 @@ proptest! {
     }
 }
 
+#[test]
+fn of_too_many_agents_the_first_are_looked_after_and_the_others_counted() {
+    let mut site = Site::new(&["ann"]);
+    for (roster, open, close) in [("entries", "{", "}"), ("list", "[", "]")] {
+        let agent = |n: usize| match roster {
+            "entries" => format!("a{n}:{{}},"),
+            _ => format!("{{id:'a{n}'}},"),
+        };
+        let agents: String = (0..20_000).map(agent).collect();
+        site.write(
+            "ann",
+            "openclaw.json",
+            &format!("{{agents:{{{roster}:{open}{agents}{close}}}}}"),
+        );
+        let report = site.look();
+        assert_eq!(report.view.agents.len(), 1000);
+        assert_eq!(report.view.agents[999].id, "a999");
+        let troubles: Vec<&String> = report.troubles.iter().collect();
+        let expected = "openclaw.json: 19000 agents beyond the first 1000 are left out";
+        assert!(troubles.len() == 1 && troubles[0].ends_with(expected), "{troubles:?}");
+    }
+    site.write("ann", "openclaw.json", "{}");
+    assert!(site.look().troubles.is_empty());
+}
+
 /// What a hundred agents cost: printed, since it depends on the machine. Run it with
 /// `cargo test --release --lib a_hundred_agents -- --nocapture`.
 #[test]
