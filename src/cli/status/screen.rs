@@ -75,6 +75,11 @@ impl Screen {
             let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
             let label = if status.openclaw.version.is_some() { "" } else { "OpenClaw" };
             lines.say(label, &format!("{}{more}", printable(trouble)));
+        } else if status.openclaw.closed_homes > 0 {
+            let label = if status.openclaw.version.is_some() { "" } else { "OpenClaw" };
+            let closed = status.openclaw.closed_homes;
+            let text = format!("no state directory seen, {closed} home(s) closed to the daemon");
+            lines.say(label, &text);
         }
         if let Some(bridge) = &status.bridge {
             lines.bridge(bridge, now);

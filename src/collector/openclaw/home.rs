@@ -15,12 +15,13 @@ use rustix::fs;
 
 use super::database::Database;
 use super::file::{self, FileError};
-use super::homes::{Places, configs};
+use super::homes::{Places, StateDir, configs};
 use super::include::{self, IncludeError, Looked, Why};
 use super::lock::{Held, Whose, held};
 use super::process::Processes;
-use super::roster::{KEEP, MAX_AGENTS, Roster};
+use super::roster::{KEEP, MAX_AGENTS, Roster, is_newer};
 use super::sessions::{Activity, Sessions, Unreadable};
+use super::sight::Sight;
 use super::status::{self, Gateway, Probe};
 use crate::sample::Agent;
 
@@ -31,6 +32,8 @@ pub const USUAL_PORT: u16 = 18789;
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
+    /// Its configuration, where that has a path of its own.
+    config_path: Option<PathBuf>,
     config: Config,
     agents: HashMap<String, Agents>,
     held: Held,
@@ -64,11 +67,12 @@ pub struct Seen {
 }
 
 impl Home {
-    /// The state directory at a path, not looked at yet.
+    /// A state directory that was not looked at yet.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(place: StateDir) -> Self {
         Self {
-            path,
+            path: place.path,
+            config_path: place.config,
             config: Config::default(),
             agents: HashMap::new(),
             held: Held::Nobody,
@@ -99,7 +103,7 @@ impl Home {
     pub fn port(&self) -> u16 {
         let locked = match self.held {
             Held::By { port, .. } => port,
-            Held::Nobody | Held::Unknown => None,
+            Held::Nobody | Held::Unseen | Held::Unknown { .. } => None,
         };
         let configured = self.config.roster.as_ref().and_then(|roster| roster.port);
         locked.or(configured).unwrap_or(USUAL_PORT)
@@ -112,13 +116,17 @@ impl Home {
     }
 
     /// Looks at the configuration and at the gateway's lock.
-    pub fn look(&mut self, places: &Places, now: SystemTime) {
-        let configs = configs(&self.path);
-        let owner = match fs::stat(&self.path) {
+    pub fn look(&mut self, places: &Places, sight: &Sight, now: SystemTime) {
+        let own = self.config_path.as_ref();
+        let configs = own.map_or_else(|| configs(&self.path), |own| vec![own.clone()]);
+        // Before its first start OpenClaw may have a configuration and no state directory.
+        let stat =
+            fs::stat(&self.path).or_else(|errno| own.map_or(Err(errno), |own| fs::stat(own)));
+        let owner = match stat {
             Ok(stat) => stat.st_uid,
             Err(errno) => {
                 self.present = FileError::from(errno) == FileError::Denied;
-                self.held = if self.present { Held::Unknown } else { Held::Nobody };
+                self.held = if self.present { Held::Unknown { since: None } } else { Held::Nobody };
                 self.config.trouble = self.present.then(|| denied(&self.path));
                 return;
             }
@@ -126,7 +134,13 @@ impl Home {
         self.present = true;
         self.config.look(&configs, now);
         let processes = Processes::under(&places.proc);
-        let whose = Whose { home: &self.path, configs: &configs, uid: owner };
+        let whose = Whose {
+            home: &self.path,
+            configs: &configs,
+            uid: owner,
+            newer: self.version().is_some_and(is_newer),
+            hidden: sight.hidden(&self.path),
+        };
         self.held = held(&whose, &places.temporary, &processes);
     }
 

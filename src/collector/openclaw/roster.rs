@@ -71,6 +71,17 @@ impl Roster {
     }
 }
 
+/// Whether an OpenClaw of this version keeps its gateway's lock in the state directory: from 2026.8
+/// on.
+#[must_use]
+pub fn is_newer(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(year)), Some(Ok(month))) => (year, month) >= (2026, 8),
+        _ => false,
+    }
+}
+
 /// Both generations: `agents.entries`, an object by id, wins over `agents.list`.
 fn configured(config: &Node) -> Vec<(String, String)> {
     let Some(agents) = config.get("agents") else { return Vec::new() };
@@ -201,6 +212,22 @@ mod tests {
             assert_eq!(normalized_id(id), normal, "{id:?}");
         }
         assert_eq!(normalized_id(&"x".repeat(100)).len(), 64);
+    }
+
+    #[test]
+    fn generations_are_told_by_the_version() {
+        for (version, newer) in [
+            ("2026.7.31", false),
+            ("2026.8.1-beta.2", true),
+            ("2026.10.1", true),
+            ("2027.1.1", true),
+            ("2025.12.1", false),
+            ("2026", false),
+            ("2026.x.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_newer(version), newer, "{version}");
+        }
     }
 
     #[test]

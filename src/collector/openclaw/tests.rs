@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::homes::{Places, of_test};
 use super::process::fake;
 use super::reader::{Reader, Report};
-use super::status::Probe;
+use super::status::{Probe, Said};
 use super::{probe, watch};
 use crate::runtime;
 use crate::sample::AgentStatus::{self, Idle, Running, Starting, Stopped, Unknown};
@@ -91,6 +91,10 @@ fn statuses(report: &Report) -> Vec<(&str, AgentStatus)> {
     report.view.agents.iter().map(|agent| (agent.id.as_str(), agent.status)).collect()
 }
 
+fn said(since: Option<u64>) -> Said {
+    Said { version: Some("2026.9.6".to_owned()), since }
+}
+
 fn config() -> String {
     format!(
         r#"// Written by hand, JSON5.
@@ -149,7 +153,7 @@ fn the_newer_generation_from_its_database() {
     site.write("ann", "openclaw.json", &text);
     site.lock("ann", 18790);
     site.process(START);
-    let started = Probe::Started(Some("2026.9.6".to_owned()));
+    let started = Probe::Started(said(None));
     let path = site.home("ann").join("agents/work/agent/openclaw-agent.sqlite");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let database = rusqlite::Connection::open(&path).unwrap();
@@ -181,10 +185,100 @@ fn the_newer_generation_from_its_database() {
 }
 
 #[test]
+fn a_run_of_a_gateway_that_is_not_seen_counts_from_its_start_on() {
+    let mut site = Site::new(&["ann"]);
+    site.write("ann", "openclaw.json", "{}");
+    let sessions = r#"{"a":{"updatedAt":5000,"status":"running"}}"#;
+    site.write("ann", "agents/main/sessions/sessions.json", sessions);
+    let at =
+        |site: &mut Site, since| statuses(&site.look_and_answer(&Probe::Started(said(since))))[0].1;
+    assert_eq!(at(&mut site, Some(5000)), Running);
+    assert_eq!(at(&mut site, Some(5001)), Idle, "left over from the gateway before");
+    assert_eq!(at(&mut site, None), Unknown);
+}
+
+#[test]
+fn what_is_known_without_a_state_directory_is_told() {
+    let mut site = Site::new(&["ann"]);
+    let places = Places { port: 18789, ..of_test(site.dir.path()) };
+    site.reader = Reader::new(places, Vec::new());
+    site.look();
+    assert_eq!(site.reader.questions(), [(None, 18789)]);
+    let report = site.look_and_answer(&Probe::Started(said(None)));
+    assert_eq!(report.view.version.as_deref(), Some("2026.9.6"));
+    assert_eq!(report.view.agents, []);
+    // Nobody answers any more, but its package is there.
+    let package = site.dir.path().join("lib/node_modules/openclaw");
+    write(&package.join("package.json"), r#"{"name":"openclaw","version":"2026.9.5"}"#);
+    write(&package.join("openclaw.mjs"), "");
+    std::fs::create_dir_all(site.dir.path().join("bin")).unwrap();
+    std::os::unix::fs::symlink(package.join("openclaw.mjs"), site.dir.path().join("bin/openclaw"))
+        .unwrap();
+    let report = site.look_and_answer(&Probe::Refused);
+    assert_eq!(report.view.version.as_deref(), Some("2026.9.5"));
+    // Once a state directory is seen, its gateway's port is asked alone.
+    site.write("ann", "openclaw.json", "{gateway: {port: 18790}}");
+    site.look_and_answer(&Probe::Started(said(None)));
+    assert_eq!(site.reader.questions(), [(Some(0), 18790)]);
+}
+
+#[test]
+fn closed_homes_are_counted_while_no_state_directory_is_seen() {
+    let closed = Report { hidden: 2, ..Report::default() };
+    assert_eq!(closed.closed_homes(), 2);
+    let seen = Report { homes: vec!["/home/ann/.openclaw".into()], ..closed };
+    assert_eq!(seen.closed_homes(), 0);
+}
+
+#[test]
+fn a_configuration_of_its_own_is_read_beside_the_state_directory() {
+    let mut site = Site::new(&["ann"]);
+    let config = site.dir.path().join("etc/claw-production.json5");
+    write(&config, "{agents: {$include: './agents.json'}}");
+    write(&config.with_file_name("agents.json"), "{list: [{id: 'ops'}]}");
+    // Another one, which that gateway does not read.
+    site.write("ann", "openclaw.json", "{}");
+    let home = site.home("ann");
+    let mut places = of_test(site.dir.path());
+    places.homes = vec![home.parent().unwrap().to_owned()];
+    places.config = Some(config.clone());
+    site.reader = Reader::new(places, Vec::new());
+    let lock = format!(
+        r#"{{"pid":{PID},"createdAt":"{SINCE}","configPath":"{}","startTime":{START}}}"#,
+        config.display()
+    );
+    let uid = rustix::process::getuid().as_raw();
+    let locks = site.dir.path().join(format!("tmp/openclaw-{uid}"));
+    write(&locks.join("gateway.13782dc0.lock"), &lock);
+    site.process(START);
+    let report = site.look();
+    assert_eq!(statuses(&report), [("ops", Idle)]);
+    assert_eq!(report.homes, [home]);
+}
+
+/// The unit's own temporary directory: the older generation's lock is not in it.
+#[test]
+fn a_gateway_whose_lock_is_hidden_is_not_stopped() {
+    let mut site = Site::new(&["ann"]);
+    site.write("ann", "openclaw.json", "{meta: {lastTouchedVersion: '2026.3.13'}}");
+    let temporary = site.dir.path().join("tmp");
+    let mounts =
+        format!("5 1 0:3 /systemd-private-1-x/tmp {} rw - tmpfs x rw\n", temporary.display());
+    let table = site.dir.path().join("proc/self/mountinfo");
+    let status = |site: &mut Site, answer| statuses(&site.look_and_answer(&answer))[0].1;
+    assert_eq!(status(&mut site, Probe::NoAnswer), Stopped, "it would be seen");
+    write(&table, &mounts);
+    assert_eq!(status(&mut site, Probe::NoAnswer), Unknown);
+    assert_eq!(status(&mut site, Probe::Refused), Stopped);
+    site.write("ann", "openclaw.json", "{meta: {lastTouchedVersion: '2026.8.1'}}");
+    assert_eq!(status(&mut site, Probe::NoAnswer), Stopped, "its lock would lie in the home");
+}
+
+#[test]
 fn a_gateway_starts_drains_and_dies() {
     let mut site = Site::new(&["ann"]);
     site.write("ann", "openclaw.json", "{}");
-    let version = || Some("2026.9.6".to_owned());
+    let version = || said(None);
     let at = |site: &mut Site, answer: Probe| site.look_and_answer(&answer).view.agents[0].status;
     assert_eq!(at(&mut site, Probe::Refused), Stopped);
     site.lock("ann", 18790);
@@ -257,7 +351,7 @@ fn a_port_is_asked_for_its_own_gateway_alone() {
     site.lock("bob", 18789);
     site.process(START);
     site.look();
-    assert_eq!(site.reader.questions(), [(1, 18789)], "the others' usual port is bob's");
+    assert_eq!(site.reader.questions(), [(Some(1), 18789)], "the others' usual port is bob's");
 }
 
 #[test]
@@ -308,15 +402,20 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 fn a_real_socket_is_asked_and_its_answer_understood() {
     let body = r#"{"ok":true,"status":"started","version":"2026.9.6","uptimeMs":1}"#;
     let gateway = Gateway::answering(&http("200 OK", "content-type: application/json\r\n", body));
+    let before = SystemTime::now();
     let answer = runtime::block_on(probe::ask(gateway.port));
-    assert_eq!(answer, Probe::Started(Some("2026.9.6".to_owned())));
+    let Probe::Started(answer) = answer else { panic!("{answer:?}") };
+    assert_eq!(answer.version.as_deref(), Some("2026.9.6"));
+    // Longer ago than it said, by what the answer may have been on its way.
+    let since = UNIX_EPOCH + Duration::from_millis(answer.since.unwrap());
+    assert!(since < before && since > before - Duration::from_secs(3));
     let requests = gateway.requests.lock().unwrap();
     assert!(requests.len() == 1 && requests[0].starts_with("GET /startupz HTTP/1.1\r\n"));
 
     let starting = http("503 Service Unavailable", "", r#"{"ok":false,"status":"starting"}"#);
-    assert_eq!(ask(&starting), Probe::Starting(None));
+    assert_eq!(ask(&starting), Probe::Starting(Said::default()));
     let draining = http("503 Service Unavailable", "", r#"{"ok":false,"status":"draining"}"#);
-    assert_eq!(ask(&draining), Probe::Draining(None));
+    assert_eq!(ask(&draining), Probe::Draining(Said::default()));
 }
 
 fn ask(answer: &str) -> Probe {
@@ -466,7 +565,7 @@ proptest! {
         if also_the_config {
             std::fs::write(site.home("ann").join("openclaw.json"), &bytes).unwrap();
         }
-        for answer in [Probe::NotAsked, probe::read(200, &bytes)] {
+        for answer in [Probe::NotAsked, probe::read(200, &bytes, 0)] {
             let report = site.look_and_answer(&answer);
             for agent in &report.view.agents {
                 prop_assert!(agent.id.chars().count() <= 64 && agent.name.chars().count() <= 100);
