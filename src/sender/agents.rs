@@ -11,11 +11,11 @@ use crate::sample::{Agent, AgentStatus, CONNECTOR_VERSION, MAX_ENCODED};
 
 /// OpenClaw as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenClaw {
+pub(super) struct OpenClaw {
     /// Its version; `None` when it is not there.
-    pub version: Option<String>,
+    pub(super) version: Option<String>,
     /// Its agents.
-    pub agents: Vec<Agent>,
+    pub(super) agents: Vec<Agent>,
 }
 
 impl OpenClaw {
