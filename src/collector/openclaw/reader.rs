@@ -107,8 +107,10 @@ impl Reader {
         for (home, probe) in &mut self.homes {
             let before = home.held();
             home.look(&self.places, &self.sight, now);
-            if home.held() != before {
-                // Another gateway, or none: what the one before said is of no use.
+            let doubtful = matches!(home.held(), Held::Unknown { .. });
+            if home.held() != before && !doubtful {
+                // Another gateway, or none: what the one before said is of no use. A lock that is
+                // half written says neither.
                 *probe = Probe::NotAsked;
             }
         }

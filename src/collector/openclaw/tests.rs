@@ -293,6 +293,21 @@ fn a_gateway_starts_drains_and_dies() {
 }
 
 #[test]
+fn a_lock_that_is_half_written_stops_nobody() {
+    let mut site = Site::new(&["ann"]);
+    site.write("ann", "openclaw.json", "{}");
+    site.lock("ann", 18790);
+    site.process(START);
+    assert_eq!(statuses(&site.look_and_answer(&Probe::Started(said(None)))), [("main", Idle)]);
+    let uid = rustix::process::getuid().as_raw();
+    site.write("ann", &format!("tmp/openclaw-{uid}/gateway.13782dc0.lock"), "{\"pid\":4");
+    let now = SystemTime::now();
+    site.reader.look(now);
+    assert_eq!(statuses(&site.reader.report(now)), [("main", Idle)], "by what its port said");
+    assert_eq!(statuses(&site.look_and_answer(&Probe::Refused)), [("main", Unknown)]);
+}
+
+#[test]
 fn a_configuration_that_breaks_keeps_the_agents_and_is_told() {
     let mut site = Site::new(&["ann"]);
     let config = config();
