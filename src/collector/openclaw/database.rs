@@ -347,43 +347,43 @@ mod tests {
         }
     }
 
-    /// Five levels of pages, each of which names the next one 400 times: ten million million rows
-    /// in 28 KiB.
-    fn without_end(path: &Path) {
-        const PAGE: usize = 4096;
-        let small = Connection::open(path).unwrap();
-        small
-            .execute_batch(
-                "PRAGMA page_size = 4096; CREATE TABLE session_nodes (updated_at INTEGER, status TEXT);
-                 INSERT INTO session_nodes VALUES (1, 'done');",
-            )
-            .unwrap();
-        drop(small);
-        let mut bytes = std::fs::read(path).unwrap();
-        assert_eq!(bytes.len(), 2 * PAGE);
-        let leaf = bytes.split_off(PAGE);
-        for page in 2..7_u32 {
-            let mut interior = vec![0; PAGE];
-            let (cells, child) = (400_u16, (page + 1).to_be_bytes());
-            let at = u16::try_from(PAGE).unwrap() - 5;
-            interior[0] = 5;
-            interior[3..5].copy_from_slice(&cells.to_be_bytes());
-            interior[5..7].copy_from_slice(&at.to_be_bytes());
-            interior[8..12].copy_from_slice(&child);
-            for cell in 0..usize::from(cells) {
-                interior[12 + 2 * cell..14 + 2 * cell].copy_from_slice(&at.to_be_bytes());
-            }
-            interior[PAGE - 5..PAGE - 1].copy_from_slice(&child);
-            interior[PAGE - 1] = 1;
-            bytes.extend(interior);
-        }
-        bytes.extend(leaf);
-        bytes[28..32].copy_from_slice(&7_u32.to_be_bytes());
-        std::fs::write(path, bytes).unwrap();
-    }
-
     #[test]
     fn a_scan_without_end_is_ended_and_not_begun_again_at_once() {
+        /// Five levels of pages, each of which names the next one 400 times: ten million million rows
+        /// in 28 KiB.
+        fn without_end(path: &Path) {
+            const PAGE: usize = 4096;
+            let small = Connection::open(path).unwrap();
+            small
+                .execute_batch(
+                    "PRAGMA page_size = 4096; CREATE TABLE session_nodes (updated_at INTEGER, status TEXT);
+                     INSERT INTO session_nodes VALUES (1, 'done');",
+                )
+                .unwrap();
+            drop(small);
+            let mut bytes = std::fs::read(path).unwrap();
+            assert_eq!(bytes.len(), 2 * PAGE);
+            let leaf = bytes.split_off(PAGE);
+            for page in 2..7_u32 {
+                let mut interior = vec![0; PAGE];
+                let (cells, child) = (400_u16, (page + 1).to_be_bytes());
+                let at = u16::try_from(PAGE).unwrap() - 5;
+                interior[0] = 5;
+                interior[3..5].copy_from_slice(&cells.to_be_bytes());
+                interior[5..7].copy_from_slice(&at.to_be_bytes());
+                interior[8..12].copy_from_slice(&child);
+                for cell in 0..usize::from(cells) {
+                    interior[12 + 2 * cell..14 + 2 * cell].copy_from_slice(&at.to_be_bytes());
+                }
+                interior[PAGE - 5..PAGE - 1].copy_from_slice(&child);
+                interior[PAGE - 1] = 1;
+                bytes.extend(interior);
+            }
+            bytes.extend(leaf);
+            bytes[28..32].copy_from_slice(&7_u32.to_be_bytes());
+            std::fs::write(path, bytes).unwrap();
+        }
+
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sqlite");
         without_end(&path);

@@ -120,8 +120,7 @@ impl Home {
         let own = self.config_path.as_ref();
         let configs = own.map_or_else(|| configs(&self.path), |own| vec![own.clone()]);
         // Before its first start OpenClaw may have a configuration and no state directory.
-        let stat =
-            fs::stat(&self.path).or_else(|errno| own.map_or(Err(errno), |own| fs::stat(own)));
+        let stat = fs::stat(&self.path).or_else(|errno| own.map_or(Err(errno), fs::stat));
         let owner = match stat {
             Ok(stat) => stat.st_uid,
             Err(errno) => {

@@ -141,8 +141,8 @@ pub fn find(places: &Places) -> Found {
     let mut seen = HashSet::new();
     let mut users = HashSet::new();
     let mut take = |home: StateDir, found: &mut Found| {
-        let stat = fs::stat(&home.path)
-            .or_else(|errno| home.config.as_ref().map_or(Err(errno), |own| fs::stat(own)));
+        let stat =
+            fs::stat(&home.path).or_else(|errno| home.config.as_ref().map_or(Err(errno), fs::stat));
         let identity = stat.map(|stat| (stat.st_dev, stat.st_ino));
         if found.homes.len() < MAX_HOMES && identity.is_ok_and(|identity| seen.insert(identity)) {
             found.homes.push(home);
