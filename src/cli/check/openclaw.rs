@@ -28,7 +28,7 @@ fn lines(report: &Report) -> Vec<Line> {
         let text = match report.hidden {
             0 => found,
             hidden => format!(
-                "{found}; {hidden} home directories are closed to this user: if one of them has \
+                "{found}; home directories closed to this user: {hidden}; if one of them has \
                  OpenClaw, see docs/OPERATIONS.md, OpenClaw"
             ),
         };
@@ -57,9 +57,7 @@ mod tests {
     fn what_is_found_and_what_is_in_the_way_is_said() {
         assert_eq!(said(&Report::default()), ["ok   openclaw: none on this host"]);
         let hidden = Report { hidden: 2, ..Report::default() };
-        assert!(
-            said(&hidden)[0].contains("none found; 2 home directories are closed to this user")
-        );
+        assert!(said(&hidden)[0].contains("none found; home directories closed to this user: 2;"));
         let answers = Report {
             view: crate::collector::OpenClawView {
                 version: Some("2026.9.6".to_owned()),
@@ -67,7 +65,7 @@ mod tests {
             },
             ..hidden
         };
-        let expected = "ok   openclaw: 2026.9.6, but its state directory is not seen; 2 home";
+        let expected = "ok   openclaw: 2026.9.6, but its state directory is not seen; home";
         assert!(said(&answers)[0].starts_with(expected), "{:?}", said(&answers));
         let report = Report {
             homes: vec!["/home/claw/.openclaw".into()],
