@@ -9,7 +9,8 @@
 //! - What is asked is a maximum over plain tables: a view or a virtual table in their place, which
 //!   could do anything, is refused; so are tables without the columns that are asked for.
 //! - A question takes [`PATIENCE`] at most, whatever the file's pages say; one that took longer is
-//!   not asked again for [`REST`].
+//!   not asked again for [`REST`], and each time it does so again for twice as long, up to
+//!   [`MOST_REST`]: a thousand such databases take a twentieth of a core.
 //! - Without the feature `openclaw-sqlite` every answer is "cannot be read".
 
 use std::path::{Path, PathBuf};
@@ -24,12 +25,15 @@ pub const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a database that could not be looked through in time is left alone.
 pub const REST: Duration = Duration::from_secs(60);
 
+/// The longest of those rests.
+pub const MOST_REST: Duration = Duration::from_secs(3600);
+
 /// The sessions of one agent; remembers what has not changed.
 #[derive(Debug, Default)]
 pub struct Database {
     known: Option<(Stamps, Result<Option<u64>, Unreadable>)>,
-    /// When a question took too long.
-    gave_up: Option<SystemTime>,
+    /// When a question took too long, and for how long none is asked.
+    gave_up: Option<(SystemTime, Duration)>,
 }
 
 type Stamps = (Stamp, Option<Stamp>);
@@ -67,13 +71,15 @@ impl Database {
             Some((known, marked)) if *known == stamps => return marked.clone(),
             Some(_) | None => {}
         }
-        if self.gave_up.is_some_and(|at| now.duration_since(at).is_ok_and(|ago| ago < REST)) {
+        let rests = |(at, rest)| now.duration_since(at).is_ok_and(|ago| ago < rest);
+        if self.gave_up.is_some_and(rests) {
             return Err(unreadable(&Fault::TooLong));
         }
         let answer = newest_marked(path, log.is_some());
         // A busy database is asked again, whether it has changed or not.
         let lasts = matches!(answer, Ok(_) | Err(Fault::Schema));
-        self.gave_up = matches!(answer, Err(Fault::TooLong)).then_some(now);
+        let rest = self.gave_up.map_or(REST, |(_, rest)| rest.saturating_mul(2).min(MOST_REST));
+        self.gave_up = matches!(answer, Err(Fault::TooLong)).then_some((now, rest));
         let marked = answer.map_err(|fault| unreadable(&fault));
         let settled = stamps.0.settled(now) && log.is_none_or(|log| log.settled(now));
         self.known = (settled && lasts).then(|| (stamps, marked.clone()));
@@ -391,10 +397,16 @@ mod tests {
         let now = later();
         let too_long = "its sessions cannot be looked through within 200 ms";
         assert_eq!(database.look(&path, now).unwrap_err().to_string(), too_long);
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert!(database.look(&path, at(60)).is_err());
+        assert_eq!(database.gave_up, Some((at(60), REST * 2)), "the second rest is longer");
+        database.gave_up = Some((now, MOST_REST));
+        assert!(database.look(&path, at(3600)).is_err());
+        assert_eq!(database.gave_up, Some((at(3600), MOST_REST)));
         // Mended meanwhile; that shows after a rest.
+        database.gave_up = Some((now, REST));
         std::fs::remove_file(&path).unwrap();
         Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
-        let at = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(database.look(&path, at(59)).unwrap_err().to_string(), too_long);
         assert_eq!(database.look(&path, at(60)), Ok(None));
         assert_eq!(database.gave_up, None);
