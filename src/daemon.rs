@@ -7,6 +7,7 @@
 //! SIGTERM ends the process within 5 s whatever network and disk do.
 
 mod enroll;
+mod pace;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -26,7 +27,6 @@ use crate::health::Health;
 use crate::logging::LogHandle;
 use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
-use crate::sender::OpenClaw;
 use crate::sender::driver::{Driver, Order};
 use crate::sender::link::{Link, LinkError};
 use crate::sender::machine::{self, Transports};
@@ -34,6 +34,7 @@ use crate::signals::{self, Signal};
 use crate::state::StateFile;
 use crate::store::{self, StartError, Stopped, Store, StoreThread, chain};
 use crate::supervisor::{Parts, Supervisor};
+use pace::Pace;
 
 /// How long the stop waits for each part; together under the 5 s of the interface.
 const STOP_SENDER: Duration = Duration::from_millis(1500);
@@ -117,8 +118,7 @@ struct Daemon {
     store: Store,
     thread: StoreThread,
     sampler: Sampler,
-    /// What is known of OpenClaw, and who finds it out.
-    known: Known,
+    /// Who finds out what is known of OpenClaw.
     watcher: watch::Watcher,
     orders: channel::Sender<Order>,
     /// True when it ends by a panic.
@@ -190,7 +190,8 @@ impl Daemon {
             Clock::start(),
             health.clone(),
             receiver,
-        );
+        )
+        .hinting(known.clone());
         let replay = control::replay::Hands::new(driver.links(), orders.clone());
         let at_disk = driver.at_disk();
         let sender = runtime::spawn_watched(driver.run());
@@ -217,7 +218,7 @@ impl Daemon {
             enrolling: ask_to_enroll,
             known: known.clone(),
         });
-        let answers = Answers::new(seen.clone(), known.clone(), sampler.newest.clone());
+        let answers = Answers::new(seen.clone(), known, sampler.newest.clone());
         let bridge = Bridge::start(config.bridge_listen, answers);
         let control = open_control(&config.control_socket, &seen);
         Ok(Some(Self {
@@ -227,7 +228,6 @@ impl Daemon {
             store,
             thread,
             sampler,
-            known,
             watcher,
             orders,
             sender,
@@ -245,25 +245,24 @@ impl Daemon {
         mut reload: Reload,
         log: &LogHandle,
     ) -> Result<(), DaemonError> {
+        let mut credential = Pace::new(CREDENTIAL_WATCH, clock::since_boot());
         loop {
+            let until_credential = credential.left(clock::since_boot());
             let signal = select_biased! {
                 signal = signals.recv().fuse() => signal.unwrap_or(Signal::Stop),
                 // An error is the end of the thread: its sender is gone.
                 _ = self.thread.ended.recv().fuse() => return Err(self.broken()),
                 _ = self.sampler.ended.recv().fuse() => return Err(DaemonError::Part("sampler")),
                 _ = (&mut self.sender).fuse() => return Err(DaemonError::Part("sender")),
+                () = runtime::sleep(until_credential).fuse() => {
+                    self.look_at_credential(&mut reload);
+                    credential.done(clock::since_boot());
+                    continue;
+                }
                 asked = self.enrolling.recv().fuse() => {
                     if let Ok(request) = asked {
                         self.enroll(request, &mut reload, log).await;
                     }
-                    continue;
-                }
-                _ = self.known.changed().recv().fuse() => {
-                    self.tell_openclaw();
-                    continue;
-                }
-                () = runtime::sleep(CREDENTIAL_WATCH).fuse() => {
-                    self.look_at_credential(&mut reload);
                     continue;
                 }
             };
@@ -285,12 +284,6 @@ impl Daemon {
     fn order(&self, order: Order) {
         // The sender ends only at the stop, or by a panic that is noticed elsewhere.
         let _ = self.orders.try_send(order);
-    }
-
-    /// Hints at a change between two samples (docs/PROTOCOL.md 4).
-    fn tell_openclaw(&self) {
-        let view = self.known.current(clock::since_boot()).view;
-        self.order(Order::OpenClaw(OpenClaw { version: view.version, agents: view.agents }));
     }
 
     /// Reads the configuration again and takes it up.

@@ -240,7 +240,7 @@ pub fn openclaw(data: &[u8]) {
             Err(error) => printed(&error.to_string()),
         }
     }
-    let _ = (probe::read(200, data), process::is_gateway(data));
+    let _ = (probe::read(200, data, 0), process::is_gateway(data));
 }
 
 #[cfg(test)]

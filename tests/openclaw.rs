@@ -87,6 +87,23 @@ fn sample_says_what_the_files_say() {
 }
 
 #[test]
+fn a_configuration_named_by_the_environment_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let config = dir.path().join("etc/claw-production.json5");
+    write(&config, "{ gateway: { port: 1 }, agents: { list: [ { id: 'named' } ] } }");
+    let (said, _) = sample(&[
+        ("HOME", dir.path().join("claw").to_str().unwrap()),
+        ("OPENCLAW_HOME", " "),
+        ("OPENCLAW_STATE_DIR", home.to_str().unwrap()),
+        ("OPENCLAW_CONFIG_PATH", "~/../etc/claw-production.json5"),
+    ]);
+    // The gateway's lock names the other configuration, and lies in the state directory.
+    let expected = serde_json::json!({"id": "named", "name": "named", "status": "stopped"});
+    assert_eq!(said["agents"][0], expected);
+}
+
+#[test]
 fn what_this_user_may_not_read_is_told_with_path_and_user() {
     let dir = tempfile::tempdir().unwrap();
     let home = home(dir.path());

@@ -14,6 +14,7 @@ mod body;
 mod host;
 mod listen;
 pub mod push;
+mod refusals;
 mod routes;
 mod server;
 mod standing;

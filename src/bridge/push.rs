@@ -1,7 +1,8 @@
 //! What an OpenClaw plugin pushes, read and checked (docs/PROTOCOL.md 9). Pure.
 //!
 //! Invariants: what comes out keeps every bound below, whatever goes in; members nobody knows are
-//! skipped and not kept; a fault names the member and what is expected there.
+//! skipped and not kept; a fault names the member, or line and column, and what is expected there,
+//! and quotes nothing: it goes into the log.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +26,18 @@ pub const MAX_VERSION: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// It is no JSON, or a member has another type.
-    #[error("not what is expected, a JSON object with version, plugin_version and agents: {0}")]
-    Form(#[from] serde_json::Error),
+    #[error(
+        "not what is expected, a JSON object with version, plugin_version and agents: line {line}, \
+         column {column}: {what}"
+    )]
+    Form {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
     /// It says nothing.
     #[error("it has none of version, plugin_version and agents")]
     Empty,
@@ -72,7 +83,8 @@ struct BodyAgent {
 /// # Errors
 /// See [`PushError`]: nothing of it is kept then.
 pub fn read(body: &[u8]) -> Result<Pushed, PushError> {
-    let Body { version, plugin_version, agents } = serde_json::from_slice(body)?;
+    let Body { version, plugin_version, agents } =
+        serde_json::from_slice(body).map_err(|error| form(&error))?;
     if version.is_none() && plugin_version.is_none() && agents.is_none() {
         return Err(PushError::Empty);
     }
@@ -80,6 +92,18 @@ pub fn read(body: &[u8]) -> Result<Pushed, PushError> {
     bounded(plugin_version.as_deref(), MAX_VERSION, || "plugin_version".to_owned())?;
     let agents = agents.map(checked).transpose()?;
     Ok(Pushed { version, plugin_version, agents })
+}
+
+/// The kind of a fault alone: its own words quote what they stumble over.
+fn form(error: &serde_json::Error) -> PushError {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "ends too early",
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax => "not JSON",
+        serde_json::error::Category::Data => {
+            "a member that is missing, stands twice or has another type"
+        }
+    };
+    PushError::Form { line: error.line(), column: error.column(), what }
 }
 
 fn checked(agents: Vec<BodyAgent>) -> Result<Vec<Agent>, PushError> {
@@ -183,19 +207,19 @@ mod tests {
             (json!({"agent": []}), &["none of version"]),
             (json!({"version": null, "agents": null}), &["none of version"]),
             (json!([]), &["JSON object", "agents"]),
-            (json!({"version": 3}), &["integer `3`", "expected a string", "column"]),
+            (json!({"version": 3}), &["line 1, column 12: a member", "another type"]),
             (json!({"version": ""}), &["version has to have 1 to 64"]),
             (json!({"version": "v".repeat(MAX_VERSION + 1)}), &["version has"]),
             (json!({"plugin_version": "1\n2"}), &["plugin_version has", "control"]),
-            (json!({"agents": {}}), &["expected a sequence"]),
-            (json!({"agents": [{"name": "n"}]}), &["missing field `id`"]),
+            (json!({"agents": {}}), &["another type"]),
+            (json!({"agents": [{"name": "n"}]}), &["missing"]),
             (json!({"agents": [{"id": "a"}, {"id": ""}]}), &["agents[1].id has"]),
             (json!({"agents": [{"id": "i".repeat(MAX_ID + 1)}]}), &["agents[0].id", "128"]),
             (
                 json!({"agents": [{"id": "i", "name": "n".repeat(MAX_NAME + 1)}]}),
                 &["agents[0].name", "256"],
             ),
-            (json!({"agents": [{"id": "i", "status": 1}]}), &["integer `1`"]),
+            (json!({"agents": [{"id": "i", "status": 1}]}), &["another type"]),
             (json!({"agents": [{"id": "i"}, {"id": "i"}]}), &["agents[1].id stands before"]),
             (json!({"agents": many}), &["agents names 1001, at most 1000"]),
         ] {
@@ -206,6 +230,18 @@ mod tests {
         }
         for text in ["", "{", "{\"version\":\"1\"} x", "{\"version\":\"1\",\"version\":\"2\"}"] {
             assert!(read(text.as_bytes()).is_err(), "{text}");
+        }
+        let secret = "sk-invented-5f2c";
+        for body in [
+            json!({"version": {"a": secret}}),
+            json!({"agents": secret}),
+            json!({"agents": [secret]}),
+            json!({"agents": [{"id": [secret]}]}),
+            json!({"agents": [{"id": "a", "name": {secret: 1}}]}),
+            json!(secret),
+        ] {
+            let error = of(&body).unwrap_err();
+            assert!(!error.contains(secret) && error.contains("line 1, column"), "{error}");
         }
         assert!(read(&b"[".repeat(MAX_BODY)).is_err(), "and no stack ends there");
         let deep = format!("{{\"version\":\"1\",\"x\":{}", "[".repeat(MAX_BODY));

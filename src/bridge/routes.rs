@@ -1,11 +1,10 @@
 //! A request in, an answer out.
 //!
 //! Invariants: every refusal says in JSON what is wrong; a request that is refused for its `Host`
-//! learns nothing else; nothing is kept of a push that is refused.
+//! learns nothing else; nothing is kept of a push that is refused, and nothing of it is quoted.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use serde_json::json;
 use super::body::{self, BodyError};
 use super::host;
 use super::push::{self, MAX_BODY};
+use super::refusals::Refusals;
 use crate::collector::clock::since_boot;
 use crate::collector::openclaw::known::Known;
 use crate::control::report::look;
@@ -39,15 +39,14 @@ pub struct Answers {
     daemon: Arc<Daemon>,
     known: Known,
     newest: Newest,
-    /// The last push was refused.
-    refusing: AtomicBool,
+    refusals: Mutex<Refusals>,
 }
 
 impl Answers {
     /// `known` takes up what is pushed.
     #[must_use]
     pub fn new(daemon: Arc<Daemon>, known: Known, newest: Newest) -> Self {
-        Self { daemon, known, newest, refusing: AtomicBool::new(false) }
+        Self { daemon, known, newest, refusals: Mutex::default() }
     }
 
     pub(super) fn standing(&self) -> &super::Standing {
@@ -145,17 +144,24 @@ impl Answers {
         Ok(Answer::new(StatusCode::NO_CONTENT, "", Vec::new()))
     }
 
-    /// Says when pushes begin to be refused, and when that is over.
+    /// Says when pushes are refused, and when that is over.
     fn note(&self, refused: Option<&Answer>) {
-        let before = self.refusing.swap(refused.is_some(), Ordering::Relaxed);
+        // Plain numbers: a panic elsewhere leaves nothing half done.
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         match refused {
-            Some(answer) if !before => tracing::warn!(
-                status = answer.status.as_u16(),
-                reason = %printable(&String::from_utf8_lossy(&answer.body)),
-                "what a plugin reported over the bridge was refused"
-            ),
-            None if before => tracing::info!("a plugin's reports are accepted again"),
-            Some(_) | None => {}
+            Some(answer) => {
+                let Some(count) = refusals.refused(since_boot()) else { return };
+                tracing::warn!(
+                    status = answer.status.as_u16(),
+                    reason = %printable(&String::from_utf8_lossy(&answer.body)),
+                    count,
+                    "what a plugin reported over the bridge was refused"
+                );
+            }
+            None if refusals.accepted(since_boot()) => {
+                tracing::info!("a plugin's reports are accepted again");
+            }
+            None => {}
         }
     }
 }

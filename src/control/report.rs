@@ -59,7 +59,12 @@ pub async fn look(daemon: &Daemon) -> Status {
         clock_skew_ms: health.skew_ms(),
         challenge: Challenge::of(&config, health),
         data_dir: Some(config.data_dir.display().to_string()),
-        openclaw: OpenClaw { version, agents, troubles: daemon.known.troubles() },
+        openclaw: OpenClaw {
+            version,
+            agents,
+            troubles: daemon.known.troubles(),
+            closed_homes: u64::try_from(daemon.known.closed_homes()).unwrap_or(u64::MAX),
+        },
         figures: looked.map(|(stats, ..)| Figures::of(stats, health, &measured)),
         course: measured.course,
         bridge: daemon.bridge.place().as_ref().map(Bridge::of),

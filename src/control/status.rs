@@ -171,6 +171,9 @@ pub struct OpenClaw {
     /// Why it cannot be read as a whole, each with its path.
     #[serde(default)]
     pub troubles: Vec<String>,
+    /// Home directories that are closed to the daemon's user, while no state directory is seen.
+    #[serde(default)]
+    pub closed_homes: u64,
 }
 
 /// The bridge for plugins (docs/PROTOCOL.md 9).

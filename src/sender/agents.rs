@@ -4,25 +4,27 @@
 //! Invariant: this is a hint beside the samples; it is never queued, and a message of it never
 //! exceeds [`MAX_ENCODED`] bytes, whatever the number of agents.
 
+use std::collections::HashMap;
+
 use crate::protocol::{Hello, StatusChange};
-use crate::sample::{Agent, CONNECTOR_VERSION, MAX_ENCODED};
+use crate::sample::{Agent, AgentStatus, CONNECTOR_VERSION, MAX_ENCODED};
 
 /// OpenClaw as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenClaw {
+pub(super) struct OpenClaw {
     /// Its version; `None` when it is not there.
-    pub version: Option<String>,
+    pub(super) version: Option<String>,
     /// Its agents.
-    pub agents: Vec<Agent>,
+    pub(super) agents: Vec<Agent>,
 }
 
 impl OpenClaw {
     /// Takes up what is known now and gives the agents that are new or whose status changed.
     pub(super) fn update(&mut self, now: Self) -> Vec<Agent> {
         let before = std::mem::replace(self, now);
-        let same = |agent: &Agent| {
-            before.agents.iter().any(|old| old.id == agent.id && old.status == agent.status)
-        };
+        let before: HashMap<&str, AgentStatus> =
+            before.agents.iter().map(|old| (old.id.as_str(), old.status)).collect();
+        let same = |agent: &Agent| before.get(agent.id.as_str()) == Some(&agent.status);
         self.agents.iter().filter(|agent| !same(agent)).cloned().collect()
     }
 
@@ -55,7 +57,6 @@ fn bounded(mut agents: &[Agent], message: impl Fn(&[Agent]) -> Vec<u8>) -> Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::AgentStatus;
 
     fn agent(id: &str, status: AgentStatus) -> Agent {
         Agent { id: id.to_owned(), name: format!("the {id}"), status }
@@ -84,6 +85,18 @@ mod tests {
         );
         assert_eq!(known.update(with(&[other])), [], "one that is gone is told by the next sample");
         assert_eq!(known.update(with(std::slice::from_ref(&running))), [running], "it is back");
+    }
+
+    /// With each agent compared to each other one this would take minutes.
+    #[test]
+    fn many_agents_are_compared_in_no_time() {
+        let status = |n| if n == 77 { AgentStatus::Running } else { AgentStatus::Idle };
+        let many = |status: fn(usize) -> AgentStatus| {
+            with(&(0..60_000).map(|n| agent(&format!("a{n}"), status(n))).collect::<Vec<_>>())
+        };
+        let mut known = OpenClaw::default();
+        assert_eq!(known.update(many(|_| AgentStatus::Idle)).len(), 60_000);
+        assert_eq!(known.update(many(status)), [agent("a77", AgentStatus::Running)]);
     }
 
     #[test]

@@ -28,8 +28,12 @@ use super::machine::{
 };
 use super::socket::{Events, OpenLink};
 use crate::busy::Busy;
+use crate::collector::OpenClawView;
+use crate::collector::clock::since_boot;
+use crate::collector::openclaw::{self, known::Known};
 use crate::health::Health;
 use crate::runtime::{self, Clock, TaskGuard, channel};
+use crate::sample::Agent;
 use crate::state::{Resume, StateFile, Unwritten};
 use crate::store::{Store, StoreError, chain};
 
@@ -58,8 +62,6 @@ pub enum Order {
         /// Whether it is another Monitor than before.
         moved: bool,
     },
-    /// What is known of OpenClaw has changed.
-    OpenClaw(OpenClaw),
     /// The key document was fetched for a replay.
     KeyFetched(KeyFetched),
     /// Answer here, to show that this turns.
@@ -107,6 +109,10 @@ pub struct Driver {
     rejected: u64,
     /// The Monitor's key has changed since something was delivered.
     key_changed: bool,
+    /// What is known of OpenClaw. Its signal is one at most, and the view is taken when it is heard:
+    /// a sender that waits for the disk gathers none.
+    known: Known,
+    /// What the Monitor was told of it.
     openclaw: OpenClaw,
     /// Refused samples that are still to be put aside.
     owed: BTreeMap<u64, String>,
@@ -123,6 +129,8 @@ enum Next {
     Event(Event),
     Order(Order),
     Done(Done),
+    /// What is known of OpenClaw has changed.
+    OpenClaw,
 }
 
 impl Driver {
@@ -152,6 +160,7 @@ impl Driver {
             at_disk: Busy::default(),
             rejected: 0,
             key_changed: false,
+            known: Known::new(),
             openclaw: OpenClaw::default(),
             owed: BTreeMap::new(),
             wake: None,
@@ -163,6 +172,13 @@ impl Driver {
             frames: channel::bounded(64),
             orders,
         }
+    }
+
+    /// Tells over the WebSocket how OpenClaw is, and at once when that changes
+    /// (docs/PROTOCOL.md 4).
+    #[must_use]
+    pub fn hinting(self, known: Known) -> Self {
+        Self { known, ..self }
     }
 
     /// The link in force, for those who post beside this.
@@ -198,6 +214,11 @@ impl Driver {
             Next::Event(event) => event,
             Next::Order(order) => self.obey(order).await,
             Next::Done(done) => self.came_back(done).await,
+            Next::OpenClaw => {
+                self.hint();
+                // Nothing to decide: a hint goes at once or not at all.
+                Event::Tick
+            }
         };
         let now = Now { mono: self.clock.mono(), wall: self.clock.wall() };
         self.wake = None;
@@ -239,7 +260,8 @@ impl Driver {
                 | Event::TryNow
                 | Event::Shutdown,
             )
-            | Next::Order(_) => Span::none(),
+            | Next::Order(_)
+            | Next::OpenClaw => Span::none(),
         }
     }
 
@@ -262,6 +284,8 @@ impl Driver {
             },
             () = self.store.changed().fuse() => Next::Event(Event::Queue(self.queue_view())),
             () = sleep.fuse() => Next::Event(Event::Tick),
+            // Last: whoever pushes without end holds nothing else up.
+            _ = self.known.changed().recv().fuse() => Next::OpenClaw,
         }
     }
 
@@ -302,16 +326,6 @@ impl Driver {
                 });
                 Event::Settings(settings)
             }
-            Order::OpenClaw(known) => {
-                let changed = self.openclaw.update(known);
-                if let Wire::Open { link, greeted: true, .. } = &self.wire
-                    && !changed.is_empty()
-                {
-                    link.hint(status_changed(self.link.identifier(), &changed));
-                }
-                // Nothing to decide: a hint goes at once or not at all.
-                Event::Tick
-            }
             Order::KeyFetched(fetched) => {
                 self.key_fetched(&fetched).await;
                 // Nothing to decide: it was not this one's try.
@@ -325,6 +339,22 @@ impl Driver {
             }
             Order::TryNow => Event::TryNow,
             Order::Shutdown => Event::Shutdown,
+        }
+    }
+
+    /// Takes up what is known of OpenClaw; gives the agents that changed.
+    fn look_at_openclaw(&mut self) -> Vec<Agent> {
+        let view = openclaw::view(&self.known, since_boot());
+        let OpenClawView { version, agents, plugin_version: _ } = view;
+        self.openclaw.update(OpenClaw { version, agents })
+    }
+
+    fn hint(&mut self) {
+        let changed = self.look_at_openclaw();
+        if let Wire::Open { link, greeted: true, .. } = &self.wire
+            && !changed.is_empty()
+        {
+            link.hint(status_changed(self.link.identifier(), &changed));
         }
     }
 
@@ -453,6 +483,7 @@ impl Driver {
             }
             Command::SaveToken { link } => self.save_token(link).await,
             Command::Hello { link } => {
+                self.look_at_openclaw();
                 if let Wire::Open { link: open, greeted, .. } = &mut self.wire
                     && open.name == link
                 {

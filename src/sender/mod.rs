@@ -19,5 +19,3 @@ pub mod machine;
 pub mod skew;
 mod socket;
 pub mod window;
-
-pub use agents::OpenClaw;

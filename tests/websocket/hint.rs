@@ -1,15 +1,15 @@
 //! What is known of OpenClaw: in the greeting, and at once when an agent's status changes.
 //!
-//! The sender alone, with a real queue and real sockets; who tells it is the daemon's affair.
+//! The sender alone, with a real queue and real sockets; who finds it out is the watcher's affair.
 
 use std::time::Duration;
 
-use harborforge_connector::collector::clock;
+use harborforge_connector::collector::openclaw::known::Known;
+use harborforge_connector::collector::{OpenClawView, clock};
 use harborforge_connector::config::{self, Flags, Need, Sources};
 use harborforge_connector::health::Health;
 use harborforge_connector::runtime::{self, channel};
 use harborforge_connector::sample::{Agent, AgentStatus};
-use harborforge_connector::sender::OpenClaw;
 use harborforge_connector::sender::driver::{Driver, Order};
 use harborforge_connector::sender::link::Link;
 use harborforge_connector::sender::machine::{Settings, Transports};
@@ -19,9 +19,11 @@ use harborforge_storage::Options;
 
 use crate::support::{Site, counted, has_all, monitor, real_time, run};
 
-fn openclaw(status: AgentStatus) -> Order {
+fn tell(known: &Known, status: AgentStatus) {
     let agent = Agent { id: "a1".to_owned(), name: "agent".to_owned(), status };
-    Order::OpenClaw(OpenClaw { version: Some("2026.3.13".to_owned()), agents: vec![agent] })
+    let version = Some("2026.3.13".to_owned());
+    let view = OpenClawView { version, agents: vec![agent], plugin_version: None };
+    known.read(view, clock::since_boot());
 }
 
 #[test]
@@ -46,17 +48,20 @@ fn an_agents_new_status_is_told_at_once_and_only_that() {
         let (orders, receiver) = channel::unbounded();
         let clock = runtime::Clock::start();
         let health = Health::new(clock.wall(), settings.transports);
-        let driver = Driver::new(settings, link, queue.clone(), state, clock, health, receiver);
-        // Before there is a link it is kept for the greeting: no hint comes before that.
-        orders.send(openclaw(AgentStatus::Idle)).await.unwrap();
+        let known = Known::new();
+        let driver = Driver::new(settings, link, queue.clone(), state, clock, health, receiver)
+            .hinting(known.clone());
+        // Before there is a link it is kept for the greeting: no hint comes before that, nor one
+        // after it of what the greeting said.
+        tell(&known, AgentStatus::Idle);
         let sender = runtime::spawn(driver.run());
         has_all(&monitor, 3).await;
         assert_eq!((monitor.counts().hellos, monitor.counts().agent_changes), (1, 0));
-        orders.send(openclaw(AgentStatus::Running)).await.unwrap();
+        tell(&known, AgentStatus::Running);
         counted(&monitor, "changes", 1, |counts| counts.agent_changes).await;
         // The same again is no change.
-        orders.send(openclaw(AgentStatus::Running)).await.unwrap();
-        orders.send(openclaw(AgentStatus::Stopped)).await.unwrap();
+        tell(&known, AgentStatus::Running);
+        tell(&known, AgentStatus::Stopped);
         counted(&monitor, "changes", 2, |counts| counts.agent_changes).await;
         orders.send(Order::Shutdown).await.unwrap();
         sender.await;

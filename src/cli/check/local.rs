@@ -42,20 +42,21 @@ pub(super) fn credential(facts: &Facts<'_>) -> Vec<Line> {
         None => return Vec::new(),
     };
     let keys = [Key::ChallengeUuid, Key::ChallengeUuidFile, Key::ApiKey, Key::ApiKeyFile];
-    let origin = keys.iter().find_map(|key| facts.loaded.origins.get(key));
+    let origin = keys.iter().find_map(|key| Some((key, facts.loaded.origins.get(key)?)));
     let from = match (&facts.loaded.credential_file, origin) {
         (Some(path), _) => format!(" in {}", path.display()),
-        (None, Some(origin)) => format!(" from {origin}"),
+        (None, Some((_, origin))) => format!(" from {origin}"),
         (None, None) => String::new(),
     };
     let mut lines = vec![Line::new(Verdict::Ok, "credential", format!("{mode}{from}"))];
-    if let Some(Origin::Environment(variable)) = origin
+    // The variable may be one of another agent's; its name is not the key's then.
+    if let Some((key, Origin::Environment(variable))) = origin
         && facts.loaded.credential_file.is_none()
     {
         let text = format!(
             "{variable} can be read by every process of this user and may end in crash reports; \
              a file named by {}_file is safer",
-            variable.trim_start_matches("HARBORFORGE_").to_ascii_lowercase()
+            key.name()
         );
         lines.push(Line::new(Verdict::Warn, "credential", text));
     }

@@ -20,11 +20,16 @@ pub(super) fn openclaw(facts: &Facts<'_>) -> Vec<Line> {
 fn lines(report: &Report) -> Vec<Line> {
     let mut lines = Vec::new();
     if report.homes.is_empty() && report.troubles.is_empty() {
+        let found = match &report.view.version {
+            Some(version) => format!("{version}, but its state directory is not seen"),
+            None if report.hidden > 0 => "none found".to_owned(),
+            None => "none on this host".to_owned(),
+        };
         let text = match report.hidden {
-            0 => "none on this host".to_owned(),
+            0 => found,
             hidden => format!(
-                "none found, but {hidden} home directories are closed to this user; if one of \
-                 them has OpenClaw, see docs/OPERATIONS.md, OpenClaw"
+                "{found}; home directories closed to this user: {hidden}; if one of them has \
+                 OpenClaw, see docs/OPERATIONS.md, OpenClaw"
             ),
         };
         lines.push(Line::new(Verdict::Ok, NAME, text));
@@ -52,7 +57,16 @@ mod tests {
     fn what_is_found_and_what_is_in_the_way_is_said() {
         assert_eq!(said(&Report::default()), ["ok   openclaw: none on this host"]);
         let hidden = Report { hidden: 2, ..Report::default() };
-        assert!(said(&hidden)[0].contains("2 home directories are closed to this user"));
+        assert!(said(&hidden)[0].contains("none found; home directories closed to this user: 2;"));
+        let answers = Report {
+            view: crate::collector::OpenClawView {
+                version: Some("2026.9.6".to_owned()),
+                ..Default::default()
+            },
+            ..hidden
+        };
+        let expected = "ok   openclaw: 2026.9.6, but its state directory is not seen; home";
+        assert!(said(&answers)[0].starts_with(expected), "{:?}", said(&answers));
         let report = Report {
             homes: vec!["/home/claw/.openclaw".into()],
             troubles: [

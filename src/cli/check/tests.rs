@@ -11,11 +11,16 @@ impl Files for NoFiles {
     }
 }
 
-/// What one check says about a configuration made of `KEY=VALUE` settings.
+/// What one check says about a configuration made of `KEY=VALUE` settings; one in capitals is the
+/// variable itself.
 fn lines(check: fn(&Facts<'_>) -> Vec<Line>, set: &[(&str, &str)], now: u64) -> Vec<String> {
     let mut env = std::collections::BTreeMap::new();
     for (key, value) in set {
-        let name = format!("HARBORFORGE_{}", key.to_ascii_uppercase());
+        let variable = key.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        let name = match variable {
+            true => (*key).to_owned(),
+            false => format!("HARBORFORGE_{}", key.to_ascii_uppercase()),
+        };
         env.insert(name, (*value).into());
     }
     let host_name = Some("host".to_owned());
@@ -78,6 +83,13 @@ fn a_secret_in_the_environment_is_warned_of() {
              may end in crash reports; a file named by api_key_file is safer",
         ]
     );
+}
+
+#[test]
+fn the_file_that_is_safer_is_named_by_its_key_whatever_the_variable() {
+    let said = lines(credential, &[("HF_MONITER_API_KEY", "k")], 0);
+    assert!(said[1].starts_with("warn credential: HF_MONITER_API_KEY can be read"), "{said:?}");
+    assert!(said[1].ends_with("a file named by api_key_file is safer"), "{said:?}");
 }
 
 #[test]

@@ -70,11 +70,16 @@ impl Screen {
             let agents = status.openclaw.agents;
             lines.say("OpenClaw", &format!("{}, {agents} agents", printable(version)));
         }
+        // Beneath the version, indented as the texts are.
+        let label = if status.openclaw.version.is_some() { " " } else { "OpenClaw" };
         if let Some(trouble) = status.openclaw.troubles.first() {
             let more = status.openclaw.troubles.len().saturating_sub(1);
             let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-            let label = if status.openclaw.version.is_some() { "" } else { "OpenClaw" };
             lines.say(label, &format!("{}{more}", printable(trouble)));
+        } else if status.openclaw.closed_homes > 0 {
+            let closed = status.openclaw.closed_homes;
+            let text = format!("no state directory seen; homes closed to the daemon: {closed}");
+            lines.say(label, &text);
         }
         if let Some(bridge) = &status.bridge {
             lines.bridge(bridge, now);

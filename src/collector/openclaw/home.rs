@@ -6,7 +6,8 @@
 //! - A configuration that cannot be used keeps the agents that were known before, and is a
 //!   trouble that is named with its file.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,12 +15,13 @@ use rustix::fs;
 
 use super::database::Database;
 use super::file::{self, FileError};
-use super::homes::{Places, configs};
+use super::homes::{Places, StateDir, configs};
 use super::include::{self, IncludeError, Looked, Why};
 use super::lock::{Held, Whose, held};
 use super::process::Processes;
-use super::roster::{KEEP, Roster};
+use super::roster::{KEEP, MAX_AGENTS, Roster, is_newer};
 use super::sessions::{Activity, Sessions, Unreadable};
+use super::sight::Sight;
 use super::status::{self, Gateway, Probe};
 use crate::sample::Agent;
 
@@ -30,6 +32,8 @@ pub const USUAL_PORT: u16 = 18789;
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
+    /// Its configuration, where that has a path of its own.
+    config_path: Option<PathBuf>,
     config: Config,
     agents: HashMap<String, Agents>,
     held: Held,
@@ -40,7 +44,7 @@ pub struct Home {
 struct Config {
     /// The last one that could be used.
     roster: Option<Roster>,
-    /// Why the present one cannot.
+    /// Why the present one cannot, or what of it is left out.
     trouble: Option<String>,
     looked: Vec<Looked>,
     settled: bool,
@@ -63,11 +67,12 @@ pub struct Seen {
 }
 
 impl Home {
-    /// The state directory at a path, not looked at yet.
+    /// A state directory that was not looked at yet.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(place: StateDir) -> Self {
         Self {
-            path,
+            path: place.path,
+            config_path: place.config,
             config: Config::default(),
             agents: HashMap::new(),
             held: Held::Nobody,
@@ -98,7 +103,7 @@ impl Home {
     pub fn port(&self) -> u16 {
         let locked = match self.held {
             Held::By { port, .. } => port,
-            Held::Nobody | Held::Unknown => None,
+            Held::Nobody | Held::Unseen | Held::Unknown { .. } => None,
         };
         let configured = self.config.roster.as_ref().and_then(|roster| roster.port);
         locked.or(configured).unwrap_or(USUAL_PORT)
@@ -111,13 +116,16 @@ impl Home {
     }
 
     /// Looks at the configuration and at the gateway's lock.
-    pub fn look(&mut self, places: &Places, now: SystemTime) {
-        let configs = configs(&self.path);
-        let owner = match fs::stat(&self.path) {
+    pub fn look(&mut self, places: &Places, sight: &Sight, now: SystemTime) {
+        let own = self.config_path.as_ref();
+        let configs = own.map_or_else(|| configs(&self.path), |own| vec![own.clone()]);
+        // Before its first start OpenClaw may have a configuration and no state directory.
+        let stat = fs::stat(&self.path).or_else(|errno| own.map_or(Err(errno), fs::stat));
+        let owner = match stat {
             Ok(stat) => stat.st_uid,
             Err(errno) => {
                 self.present = FileError::from(errno) == FileError::Denied;
-                self.held = if self.present { Held::Unknown } else { Held::Nobody };
+                self.held = if self.present { Held::Unknown { since: None } } else { Held::Nobody };
                 self.config.trouble = self.present.then(|| denied(&self.path));
                 return;
             }
@@ -125,7 +133,13 @@ impl Home {
         self.present = true;
         self.config.look(&configs, now);
         let processes = Processes::under(&places.proc);
-        let whose = Whose { home: &self.path, configs: &configs, uid: owner };
+        let whose = Whose {
+            home: &self.path,
+            configs: &configs,
+            uid: owner,
+            newer: self.version().is_some_and(is_newer),
+            hidden: sight.hidden(&self.path),
+        };
         self.held = held(&whose, &places.temporary, &processes);
     }
 
@@ -142,7 +156,9 @@ impl Home {
         let mut seen = Seen::default();
         seen.troubles.extend(self.config.trouble.clone());
         let roster = self.config.roster.as_ref().map_or(&[][..], |roster| &roster.agents);
-        self.agents.retain(|id, _| roster.iter().any(|(known, _)| known == id));
+        let known: HashSet<&String> = roster.iter().map(|(id, _)| id).collect();
+        self.agents.retain(|id, _| known.contains(id));
+        let mut unread = Unread::default();
         for (id, name) in roster {
             let known = self.agents.entry(id.clone()).or_default();
             let directory = self.path.join("agents").join(id);
@@ -150,11 +166,46 @@ impl Home {
             let status = status::agent(gateway, &sessions);
             seen.agents.push(Agent { id: id.clone(), name: name.clone(), status });
             if let (Err(why), Gateway::Runs { .. }) = (&sessions, gateway) {
-                let path = directory.display();
-                seen.troubles.push(format!("{path}: the agent's sessions cannot be read: {why}"));
+                unread.note(&directory, why);
             }
         }
+        seen.troubles.extend(unread.told());
         seen
+    }
+}
+
+/// Agents whose sessions cannot be read: one that stands for all with the same cause. How many
+/// there are is not told, since each change of a trouble is a line in the log.
+#[derive(Debug, Default)]
+struct Unread(BTreeMap<String, (PathBuf, bool)>);
+
+impl Unread {
+    /// Causes that are told of one state directory; some name a line of a file.
+    const MOST: usize = 10;
+
+    fn note(&mut self, directory: &Path, why: &Unreadable) {
+        let (cause, path) = match why {
+            Unreadable::File(FileError::Denied) => {
+                let parent = directory.parent().filter(|_| fs::stat(directory).is_err());
+                (String::new(), parent.unwrap_or(directory))
+            }
+            Unreadable::File(_) | Unreadable::Format(_) => (why.to_string(), directory),
+        };
+        if let Some((first, more)) = self.0.get_mut(&cause) {
+            *more |= first != path;
+        } else if self.0.len() < Self::MOST {
+            self.0.insert(cause, (path.to_owned(), false));
+        }
+    }
+
+    fn told(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().map(|(cause, (path, more))| {
+            let more = if more { "; so it is with other agents" } else { "" };
+            if cause.is_empty() {
+                return format!("{}{more}", denied(&path));
+            }
+            format!("{}: the agent's sessions cannot be read: {cause}{more}", path.display())
+        })
     }
 }
 
@@ -190,12 +241,13 @@ impl Config {
         }
         let mut looked = Vec::new();
         let mut read = None;
+        let left_out = Cell::new(0);
         for name in names {
-            match include::read(name, &KEEP, &mut looked) {
+            match include::read(name, &KEEP, &mut looked, &left_out) {
                 Err(IncludeError { path, why: Why::File(FileError::Missing) }) if path == *name => {
                 }
                 other => {
-                    read = Some(other);
+                    read = Some((name, other));
                     break;
                 }
             }
@@ -208,14 +260,17 @@ impl Config {
                 self.roster = Some(Roster::of(&super::node::Node::Other));
                 self.trouble = None;
             }
-            Some(Ok(node)) => {
+            Some((name, Ok(node))) => {
                 self.roster = Some(Roster::of(&node));
-                self.trouble = None;
+                self.trouble = (left_out.get() > 0).then(|| {
+                    let (path, left_out) = (name.display(), left_out.get());
+                    format!("{path}: {left_out} agents beyond the first {MAX_AGENTS} are left out")
+                });
             }
-            Some(Err(IncludeError { path, why: Why::File(FileError::Denied) })) => {
+            Some((_, Err(IncludeError { path, why: Why::File(FileError::Denied) }))) => {
                 self.trouble = Some(denied(&path));
             }
-            Some(Err(error)) => {
+            Some((_, Err(error))) => {
                 let kept =
                     if self.roster.is_some() { ", the agents known before stay" } else { "" };
                 self.trouble = Some(format!("{error}{kept}"));
@@ -230,4 +285,45 @@ fn denied(path: &Path) -> String {
         "{}: the user with uid {uid} may not read it (docs/OPERATIONS.md, OpenClaw)",
         path.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_cannot_be_read_are_told_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let agents = dir.path().join("agents");
+        let mut unread = Unread::default();
+        // What lies in a closed directory cannot be looked at.
+        for number in 0..1000 {
+            let directory = agents.join(format!("a{number}"));
+            unread.note(&directory, &Unreadable::File(FileError::Denied));
+        }
+        assert_eq!(unread.told().collect::<Vec<_>>(), [denied(&agents)]);
+
+        let mut unread = Unread::default();
+        for name in ["b", "c"] {
+            let directory = agents.join(name);
+            std::fs::create_dir_all(&directory).unwrap();
+            unread.note(&directory, &Unreadable::File(FileError::Denied));
+            unread.note(&directory, &Unreadable::Format("torn".to_owned()));
+        }
+        unread.note(&agents.join("d"), &Unreadable::Format("not JSON".to_owned()));
+        let others = "; so it is with other agents";
+        let (b, d) = (agents.join("b"), agents.join("d"));
+        let expected = [
+            format!("{}{others}", denied(&b)),
+            format!("{}: the agent's sessions cannot be read: not JSON", d.display()),
+            format!("{}: the agent's sessions cannot be read: torn{others}", b.display()),
+        ];
+        assert_eq!(unread.told().collect::<Vec<_>>(), expected);
+
+        let mut unread = Unread::default();
+        for line in 0..1000 {
+            unread.note(&agents, &Unreadable::Format(format!("line {line}")));
+        }
+        assert_eq!(unread.told().count(), Unread::MOST);
+    }
 }

@@ -1,9 +1,11 @@
 //! Where OpenClaw's state directories are on this host.
 //!
-//! Configured ones are taken as they stand. Otherwise: `OPENCLAW_STATE_DIR`, else the directory of
-//! `OPENCLAW_CONFIG_PATH`; then `.openclaw` (or one of its three former names) and the profiles
-//! `.openclaw-NAME` in `OPENCLAW_HOME`, in `HOME`, and in the home directory of every user in
-//! /etc/passwd.
+//! Configured ones are taken as they stand. Otherwise that of our own environment comes first, as
+//! OpenClaw takes it: `OPENCLAW_STATE_DIR`, else `.openclaw` in `OPENCLAW_HOME` or `HOME`, with
+//! `OPENCLAW_CONFIG_PATH` for its configuration, wherever that lies. Then `.openclaw` (or one of its
+//! three former names) and the profiles `.openclaw-NAME` in `OPENCLAW_HOME`, in `HOME`, and in the
+//! home directory of every user in /etc/passwd. The environments of other processes are not read:
+//! they hold secrets.
 //!
 //! Invariant: one directory comes once, whatever names lead to it, in the same order each time.
 
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs;
 
 use super::file::{self, FileError};
+use super::home::USUAL_PORT;
 
 /// The state directory's name and its former ones, the newest first.
 const NAMES: [&str; 4] = [".openclaw", ".clawdbot", ".moldbot", ".moltbot"];
@@ -37,10 +40,31 @@ pub struct Places {
     pub passwd: PathBuf,
     /// `OPENCLAW_STATE_DIR`, where it is set.
     pub state_dir: Option<PathBuf>,
+    /// `OPENCLAW_CONFIG_PATH`, where it is set.
+    pub config: Option<PathBuf>,
     /// `OPENCLAW_HOME` and `HOME`, as far as they are set.
     pub homes: Vec<PathBuf>,
     /// The directories of `PATH`.
     pub path: Vec<PathBuf>,
+    /// The port that is asked while no state directory is seen; 0: none.
+    pub port: u16,
+}
+
+/// A state directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    /// The directory.
+    pub path: PathBuf,
+    /// Its configuration, where that does not lie in it under one of the usual names.
+    pub config: Option<PathBuf>,
+}
+
+impl StateDir {
+    /// One with its configuration in it.
+    #[must_use]
+    pub fn usual(path: PathBuf) -> Self {
+        Self { path, config: None }
+    }
 }
 
 impl Places {
@@ -70,13 +94,33 @@ impl Places {
             proc: "/proc".into(),
             temporary: "/tmp".into(),
             passwd: "/etc/passwd".into(),
-            state_dir: variable("OPENCLAW_STATE_DIR").or_else(|| {
-                let config = variable("OPENCLAW_CONFIG_PATH")?;
-                let usual = CONFIGS.iter().any(|name| config.ends_with(name));
-                usual.then(|| config.parent().map(Path::to_owned))?
-            }),
+            state_dir: variable("OPENCLAW_STATE_DIR"),
+            config: variable("OPENCLAW_CONFIG_PATH"),
             homes: ["OPENCLAW_HOME", "HOME"].into_iter().filter_map(variable).collect(),
             path,
+            port: USUAL_PORT,
+        }
+    }
+
+    /// The state directory that an OpenClaw with our environment would use, if that says more than
+    /// the usual places.
+    fn of_environment(&self) -> Option<StateDir> {
+        let usual = || {
+            let user = self.homes.first()?;
+            let known =
+                NAMES.iter().map(|name| user.join(name)).find(|path| fs::stat(path).is_ok());
+            Some(known.unwrap_or_else(|| user.join(".openclaw")))
+        };
+        match (&self.state_dir, &self.config) {
+            (None, None) => None,
+            (Some(path), None) => {
+                (is_home(path) == Ok(true)).then(|| StateDir::usual(path.clone()))
+            }
+            (state_dir, Some(config)) => {
+                let path = state_dir.clone().or_else(usual)?;
+                let there = fs::stat(&path).is_ok() || fs::stat(config).is_ok();
+                there.then(|| StateDir { path, config: Some(config.clone()) })
+            }
         }
     }
 }
@@ -85,7 +129,7 @@ impl Places {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     /// State directories.
-    pub homes: Vec<PathBuf>,
+    pub homes: Vec<StateDir>,
     /// Home directories this user may not look into.
     pub hidden: usize,
 }
@@ -96,14 +140,16 @@ pub fn find(places: &Places) -> Found {
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut users = HashSet::new();
-    let mut take = |home: PathBuf, found: &mut Found| {
-        let identity = fs::stat(&home).map(|stat| (stat.st_dev, stat.st_ino));
+    let mut take = |home: StateDir, found: &mut Found| {
+        let stat =
+            fs::stat(&home.path).or_else(|errno| home.config.as_ref().map_or(Err(errno), fs::stat));
+        let identity = stat.map(|stat| (stat.st_dev, stat.st_ino));
         if found.homes.len() < MAX_HOMES && identity.is_ok_and(|identity| seen.insert(identity)) {
             found.homes.push(home);
         }
     };
-    if let Some(home) = places.state_dir.iter().find(|home| is_home(home) == Ok(true)) {
-        take(home.clone(), &mut found);
+    if let Some(home) = places.of_environment() {
+        take(home, &mut found);
     }
     for user in places.homes.iter().cloned().chain(passwd_homes(&places.passwd)) {
         if !users.insert(user.clone()) {
@@ -112,7 +158,7 @@ pub fn find(places: &Places) -> Found {
         for name in NAMES {
             match is_home(&user.join(name)) {
                 Ok(true) => {
-                    take(user.join(name), &mut found);
+                    take(StateDir::usual(user.join(name)), &mut found);
                     break;
                 }
                 Ok(false) => {}
@@ -126,7 +172,7 @@ pub fn find(places: &Places) -> Found {
         let is_profile = |name: &str| name.starts_with(".openclaw-");
         for name in file::names(&user, MAX_HOMES, is_profile).unwrap_or_default() {
             if is_home(&user.join(&name)) == Ok(true) {
-                take(user.join(name), &mut found);
+                take(StateDir::usual(user.join(name)), &mut found);
             }
         }
     }
@@ -177,8 +223,10 @@ pub(super) fn of_test(root: &Path) -> Places {
         temporary: root.join("tmp"),
         passwd: root.join("passwd"),
         state_dir: None,
+        config: None,
         homes: Vec::new(),
         path: vec![root.join("bin")],
+        port: 0,
     }
 }
 
@@ -211,11 +259,38 @@ mod tests {
         let mut places = of_test(root);
         let bob = root.join("home/bob/.clawdbot");
         let dan = root.join("home/dan/.openclaw");
-        assert_eq!(find(&places).homes, [ann.clone(), bob.clone(), dan.clone(), profile.clone()]);
+        let paths = |places: &Places| -> Vec<PathBuf> {
+            find(places).homes.into_iter().map(|home| home.path).collect()
+        };
+        assert_eq!(paths(&places), [ann.clone(), bob.clone(), dan.clone(), profile.clone()]);
         let own = home(root, "own/.openclaw");
         places.homes = vec![root.join("own"), root.join("home/ann")];
         places.state_dir = Some(bob.clone());
-        assert_eq!(find(&places).homes, [bob, own, ann, dan, profile]);
+        assert_eq!(paths(&places), [bob, own, ann, dan, profile]);
+    }
+
+    #[test]
+    fn a_configuration_of_its_own_ranks_first_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let (usual, state) = (home(root, "ann/.openclaw"), home(root, "var/claw"));
+        let config = root.join("etc/claw-production.json5");
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        let mut places = of_test(root);
+        places.homes = vec![root.join("ann")];
+        places.config = Some(config.clone());
+        let with = |path: &Path| StateDir { path: path.to_owned(), config: Some(config.clone()) };
+        // It need not be there: OpenClaw does with its defaults then.
+        assert_eq!(find(&places).homes, [with(&usual)], "once, with its configuration");
+        std::fs::write(&config, "{}").unwrap();
+        places.state_dir = Some(state.clone());
+        assert_eq!(find(&places).homes, [with(&state), StateDir::usual(usual)]);
+        // Not started yet.
+        places.state_dir = None;
+        places.homes = vec![root.join("bob")];
+        assert_eq!(find(&places).homes, [with(&root.join("bob/.openclaw"))]);
+        std::fs::remove_file(&config).unwrap();
+        assert_eq!(find(&places), Found::default(), "nothing of it is there");
     }
 
     #[test]

@@ -7,14 +7,17 @@
 //! Invariants:
 //! - Only files beneath the configuration's own directory are opened; a name or a link that leads
 //!   out of it is an error.
-//! - Circles, depth, number of files and their bytes together are bounded.
+//! - Circles, depth, number of files and their bytes together are bounded, and so is what is kept
+//!   of them together ([`Keep::First`]).
 //! - Whatever happened, every file that was looked at is listed with its stamp, so that the caller
 //!   knows when to read again.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, FileError, MAX_FILE, Stamp};
-use super::node::{INCLUDE, Keep, Node, SyntaxError, included_names, read_json5};
+use super::node::{INCLUDE, Keep, Node, SyntaxError, included_names, read_json5_counting};
 
 /// How deep files may include others; OpenClaw's own limit.
 const MAX_LEVELS: usize = 10;
@@ -59,7 +62,8 @@ pub enum Why {
 /// A file that was looked at; `None` when it could not be read.
 pub type Looked = (PathBuf, Option<Stamp>);
 
-/// Reads a configuration and what it includes. `looked` is filled in either case.
+/// Reads a configuration and what it includes. `looked` is filled in either case, and how much more
+/// there was than is kept is added to `left_out`.
 ///
 /// # Errors
 /// The first thing that is wrong, as OpenClaw refuses the whole configuration for it.
@@ -67,6 +71,7 @@ pub fn read(
     path: &Path,
     keep: &'static Keep,
     looked: &mut Vec<Looked>,
+    left_out: &Cell<usize>,
 ) -> Result<Node, IncludeError> {
     let fail = |why: Why| IncludeError { path: path.to_owned(), why };
     let (bytes, stamp) = match file::read(path, MAX_FILE) {
@@ -77,16 +82,17 @@ pub fn read(
         }
     };
     looked.push((path.to_owned(), Some(stamp)));
-    let node = read_json5(&bytes, keep).map_err(|error| fail(error.into()))?;
+    let node = read_json5_counting(&bytes, keep, left_out).map_err(|error| fail(error.into()))?;
     let root = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-    let mut reading = Reading { root, looked, bytes: bytes.len() as u64 };
+    let mut reading = Reading { root, looked, left_out, bytes: bytes.len() as u64 };
     reading.expand(node, keep, &mut vec![name])
 }
 
 struct Reading<'a> {
     root: &'a Path,
     looked: &'a mut Vec<Looked>,
+    left_out: &'a Cell<usize>,
     bytes: u64,
 }
 
@@ -137,7 +143,7 @@ impl Reading<'_> {
         for name in names {
             let node = self.load(name, keep, chain)?;
             merged = Some(match merged {
-                Some(earlier) => merge(earlier, node),
+                Some(earlier) => self.merge(earlier, node, Some(keep)),
                 None => node,
             });
         }
@@ -148,7 +154,7 @@ impl Reading<'_> {
         if !matches!(merged, Node::Object(_)) {
             return Err(self.fail(chain.last(), Why::NoObject));
         }
-        Ok(merge(merged, Node::Object(rest)))
+        Ok(self.merge(merged, Node::Object(rest), Some(keep)))
     }
 
     fn load(
@@ -185,8 +191,8 @@ impl Reading<'_> {
         }
         let (bytes, _) = read.map_err(|error| self.fail(Some(&relative), error.into()))?;
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
-        let node =
-            read_json5(&bytes, keep).map_err(|error| self.fail(Some(&relative), error.into()))?;
+        let node = read_json5_counting(&bytes, keep, self.left_out)
+            .map_err(|error| self.fail(Some(&relative), error.into()))?;
         drop(bytes);
         chain.push(relative);
         let expanded = self.expand(node, keep, chain);
@@ -194,33 +200,43 @@ impl Reading<'_> {
         expanded
     }
 
+    /// Puts `later` over `earlier`; the order of the agents is the order of the files.
+    fn merge(&self, earlier: Node, later: Node, keep: Option<&'static Keep>) -> Node {
+        let most = keep.map_or(usize::MAX, Keep::most);
+        match (earlier, later) {
+            (Node::List(mut items), Node::List(more)) => {
+                items.extend(more);
+                self.leave_out(items.len().saturating_sub(most));
+                items.truncate(most);
+                Node::List(items)
+            }
+            (Node::Object(mut members), Node::Object(more)) => {
+                let places: HashMap<String, usize> =
+                    members.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+                for (name, value) in more {
+                    let room = members.len() < most;
+                    match places.get(&name).and_then(|at| members.get_mut(*at)) {
+                        Some((_, place)) => {
+                            let known = std::mem::replace(place, Node::Other);
+                            let keep = keep.and_then(|keep| keep.member(&name));
+                            *place = self.merge(known, value, keep);
+                        }
+                        None if room => members.push((name, value)),
+                        None => self.leave_out(1),
+                    }
+                }
+                Node::Object(members)
+            }
+            (_, later) => later,
+        }
+    }
+
+    fn leave_out(&self, count: usize) {
+        self.left_out.set(self.left_out.get().saturating_add(count));
+    }
+
     fn fail(&self, relative: Option<&PathBuf>, why: Why) -> IncludeError {
         IncludeError { path: relative.map_or(self.root.to_owned(), |p| self.root.join(p)), why }
-    }
-}
-
-fn merge(earlier: Node, later: Node) -> Node {
-    match (earlier, later) {
-        (Node::List(mut items), Node::List(more)) => {
-            items.extend(more);
-            Node::List(items)
-        }
-        (Node::Object(mut members), Node::Object(more)) => {
-            for (name, value) in more {
-                match members.iter().position(|(known, _)| *known == name) {
-                    Some(at) => {
-                        let (name, known) = members.swap_remove(at);
-                        members.push((name, merge(known, value)));
-                        // Back to its place: the order of the agents is the order of the file.
-                        let last = members.len().saturating_sub(1);
-                        members.swap(at, last);
-                    }
-                    None => members.push((name, value)),
-                }
-            }
-            Node::Object(members)
-        }
-        (_, later) => later,
     }
 }
 
@@ -249,7 +265,7 @@ mod tests {
 
     fn read_site(dir: &tempfile::TempDir) -> (Result<Node, IncludeError>, usize) {
         let mut looked = Vec::new();
-        let node = read(&dir.path().join("main.json"), &KEEP, &mut looked);
+        let node = read(&dir.path().join("main.json"), &KEEP, &mut looked, &Cell::new(0));
         (node, looked.len())
     }
 
@@ -266,6 +282,23 @@ mod tests {
         assert_eq!(looked, 4);
         assert_eq!(texts(&node, "list"), ["1", "2"], "lists are appended");
         assert_eq!(texts(&node, "a"), ["main", "three"], "what stands beside wins");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_over_all_files_together() {
+        static FEW: Keep = Keep::Members(&[("list", Keep::First(3, &Keep::Text)), ("map", MAP)]);
+        const MAP: Keep = Keep::First(3, &Keep::Text);
+        let dir = site(&[
+            ("main.json", "{$include: ['one.json', 'two.json'], map: {e: 'main', a: 'main'}}"),
+            ("one.json", "{list: ['1', '2'], map: {a: 'one', b: 'one'}}"),
+            ("two.json", "{list: ['3', '4'], map: {b: 'two', c: 'two', d: 'two', f: 'two'}}"),
+        ]);
+        let left_out = Cell::new(0);
+        let node = read(&dir.path().join("main.json"), &FEW, &mut Vec::new(), &left_out).unwrap();
+        assert_eq!(texts(&node, "list"), ["1", "2", "3"]);
+        assert_eq!(texts(&node, "map"), ["main", "two", "two"], "a, b and c, the last values");
+        // The list's fourth, f of the one file, then d and e.
+        assert_eq!(left_out.get(), 4);
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct Current {
     pub source: Source,
     /// How long ago it was found out; zero for [`Source::Nothing`].
     pub age: Duration,
+    /// How long ago the files said what the agents are; `None` where they did not: a plugin that
+    /// pushes a version alone makes their word on the agents no younger.
+    pub agents_of_files: Option<Duration>,
 }
 
 /// The handle. Clones share what they know.
@@ -71,6 +74,8 @@ struct Inner {
     told: OpenClawView,
     /// What is wrong with the files.
     troubles: Vec<String>,
+    /// Home directories that are closed while no state directory is seen.
+    closed_homes: usize,
 }
 
 impl Default for Known {
@@ -109,15 +114,23 @@ impl Known {
         self.settle(&mut inner, now);
     }
 
-    /// Notes what is wrong with the files, for the status.
-    pub fn note(&self, troubles: Vec<String>) {
-        self.lock().troubles = troubles;
+    /// Notes what is wrong with the files and what is hidden, for the status.
+    pub fn note(&self, troubles: Vec<String>, closed_homes: usize) {
+        let mut inner = self.lock();
+        inner.troubles = troubles;
+        inner.closed_homes = closed_homes;
     }
 
     /// What is wrong with the files, each with its path.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         self.lock().troubles.clone()
+    }
+
+    /// How many home directories are closed to this user, while no state directory is seen.
+    #[must_use]
+    pub fn closed_homes(&self) -> usize {
+        self.lock().closed_homes
     }
 
     /// The view as of `now` (time since boot).
@@ -167,6 +180,7 @@ impl Inner {
             Some((view, at)) => (view.clone(), Some(*at)),
             None => (OpenClawView::default(), None),
         };
+        let agents_of_files = read_at.map(|at| now.saturating_sub(at));
         match &self.pushed {
             Some((pushed, at)) if !lapsed(*at, now) => Current {
                 view: OpenClawView {
@@ -176,11 +190,13 @@ impl Inner {
                 },
                 source: Source::Plugin,
                 age: now.saturating_sub(*at),
+                agents_of_files: agents_of_files.filter(|_| pushed.agents.is_none()),
             },
             _ => Current {
                 view: files,
                 source: read_at.map_or(Source::Nothing, |_| Source::Files),
-                age: read_at.map_or(Duration::ZERO, |at| now.saturating_sub(at)),
+                age: agents_of_files.unwrap_or_default(),
+                agents_of_files,
             },
         }
     }
@@ -260,6 +276,20 @@ mod tests {
         assert_eq!(known.current(START).view.agents, agents("of-files"));
         known.forget_files(START);
         assert_eq!(known.current(START).view.agents, []);
+    }
+
+    #[test]
+    fn a_version_that_was_pushed_makes_the_agents_of_the_files_no_younger() {
+        use crate::collector::openclaw::{STALE_AFTER, view};
+        let known = Known::new();
+        known.read(files(), START);
+        let later = START + STALE_AFTER + Duration::from_secs(1);
+        known.pushed(Pushed { version: Some("1".to_owned()), ..Pushed::default() }, later);
+        let unknown = |view: &OpenClawView| view.agents[0].status == AgentStatus::Unknown;
+        assert!(unknown(&view(&known, later)));
+        assert!(!unknown(&view(&known, START + STALE_AFTER)));
+        known.pushed(whole(), later);
+        assert_eq!(view(&known, later + STALE_AFTER).agents, agents("of-plugin"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   everybody may write to the temporary directory.
 //! - It counts only if it names this state directory or its configuration.
 //! - A lock that is left over is told from one that is held by the process alone.
+//! - That there is no lock is believed only where it could be seen ([`Hidden`]).
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -17,6 +18,7 @@ use rustix::fs;
 use super::file::{self, FileError};
 use super::node::{Keep, Node, read_json};
 use super::process::{Alive, Processes, is_gateway};
+use super::sight::Hidden;
 
 /// Bytes a lock may have.
 const MAX_LOCK: u64 = 64 * 1024;
@@ -40,15 +42,20 @@ pub enum Held {
     By {
         /// Its number.
         pid: u32,
-        /// When it took the lock, in milliseconds since 1970; 0 where the lock does not say.
-        since: u64,
+        /// When it took the lock, in milliseconds since 1970, where the lock says.
+        since: Option<u64>,
         /// The port it listens on, where the lock says.
         port: Option<u16>,
     },
     /// Nobody does.
     Nobody,
-    /// It cannot be told: a lock cannot be read, or its process cannot be seen.
-    Unknown,
+    /// None is to be seen; it may lie in a temporary directory that is hidden from this process.
+    Unseen,
+    /// It cannot be told: a lock cannot be read or is half written, or its process cannot be seen.
+    Unknown {
+        /// When the lock was taken, in milliseconds since 1970, where one says.
+        since: Option<u64>,
+    },
 }
 
 /// One state directory as far as its locks are concerned.
@@ -60,6 +67,11 @@ pub struct Whose<'a> {
     pub configs: &'a [PathBuf],
     /// Its owner.
     pub uid: u32,
+    /// Whether its configuration is of the newer generation, whose lock lies in the state
+    /// directory.
+    pub newer: bool,
+    /// What of it is hidden from this process.
+    pub hidden: Hidden,
 }
 
 /// Who holds the gateway's lock of a state directory. `temporary` is the temporary directory that
@@ -67,14 +79,18 @@ pub struct Whose<'a> {
 #[must_use]
 pub fn held(whose: &Whose<'_>, temporary: &Path, processes: &Processes) -> Held {
     let mut answer = Held::Nobody;
-    for directory in directories(whose, temporary) {
+    let mut newer = whose.newer;
+    for (own, directory) in directories(whose, temporary) {
         let owners = [whose.uid, 0];
         match fs::lstat(&directory) {
             Ok(stat)
                 if fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Directory
-                    && owners.contains(&stat.st_uid) => {}
+                    && owners.contains(&stat.st_uid) =>
+            {
+                newer |= own;
+            }
             Err(error) if FileError::from(error) == FileError::Denied => {
-                answer = Held::Unknown;
+                answer = doubt(answer, None);
                 continue;
             }
             Ok(_) | Err(_) => continue,
@@ -84,41 +100,57 @@ pub fn held(whose: &Whose<'_>, temporary: &Path, processes: &Processes) -> Held 
             Ok(names) => names,
             Err(FileError::Missing) => continue,
             Err(_) => {
-                answer = Held::Unknown;
+                answer = doubt(answer, None);
                 continue;
             }
         };
         for name in names {
-            match one(&directory.join(name), whose, &owners, processes) {
+            match one(&directory.join(name), own, whose, &owners, processes) {
                 held @ Held::By { .. } => return held,
-                Held::Unknown => answer = Held::Unknown,
-                Held::Nobody => {}
+                Held::Unknown { since } => answer = doubt(answer, since),
+                Held::Nobody | Held::Unseen => {}
             }
         }
     }
-    answer
+    match (answer, whose.hidden) {
+        (Held::Nobody, Hidden::Temporary) if !newer => Held::Unseen,
+        (Held::Nobody, Hidden::Processes) if !newer => Held::Unknown { since: None },
+        (answer, _) => answer,
+    }
 }
 
-/// Where locks may be.
-fn directories(whose: &Whose<'_>, temporary: &Path) -> Vec<PathBuf> {
+/// One more that cannot be told; of several the newest counts.
+fn doubt(answer: Held, since: Option<u64>) -> Held {
+    match answer {
+        Held::Unknown { since: before } => Held::Unknown { since: before.max(since) },
+        Held::By { .. } | Held::Nobody | Held::Unseen => Held::Unknown { since },
+    }
+}
+
+/// Where locks may be, and whether that is in the state directory itself.
+fn directories(whose: &Whose<'_>, temporary: &Path) -> Vec<(bool, PathBuf)> {
     let own = whose.home.join("tmp");
     let uids = if whose.uid == 0 { vec![0] } else { vec![whose.uid, 0] };
     let mut directories = Vec::new();
-    for base in [own.as_path(), temporary] {
-        directories.extend(uids.iter().map(|uid| base.join(format!("openclaw-{uid}"))));
+    for (own, base) in [(true, own.as_path()), (false, temporary)] {
+        let below = |uid| (own, base.join(format!("openclaw-{uid}")));
+        directories.extend(uids.iter().map(below));
     }
     directories
 }
 
-fn one(path: &Path, whose: &Whose<'_>, owners: &[u32], processes: &Processes) -> Held {
+fn one(path: &Path, own: bool, whose: &Whose<'_>, owners: &[u32], processes: &Processes) -> Held {
     let bytes = match file::read_own(path, MAX_LOCK, owners) {
         Ok((bytes, _)) => bytes,
-        Err(FileError::Denied) => return Held::Unknown,
+        Err(FileError::Denied) => return Held::Unknown { since: None },
         Err(_) => return Held::Nobody,
     };
-    // Half written, or no lock at all: its owner will have it whole in a moment, if there is one.
-    let Ok(lock) = read_json(&bytes, &KEEP) else { return Held::Nobody };
-    if !concerns(&lock, whose) || lock.get("role").is_some_and(|r| r.text() != Some("gateway")) {
+    // Half written: its owner will have it whole in a moment.
+    let Ok(lock) = read_json(&bytes, &KEEP) else { return Held::Unknown { since: None } };
+    let from_outside = whose.hidden == Hidden::Processes;
+    // What was mounted from outside may have another path there.
+    let ours = concerns(&lock, whose) || (own && from_outside);
+    if !ours || lock.get("role").is_some_and(|r| r.text() != Some("gateway")) {
         return Held::Nobody;
     }
     let number = |name: &str| lock.get(name).and_then(Node::number);
@@ -126,14 +158,16 @@ fn one(path: &Path, whose: &Whose<'_>, owners: &[u32], processes: &Processes) ->
     else {
         return Held::Nobody;
     };
+    let since = lock.get("createdAt").and_then(Node::text).and_then(milliseconds);
     match processes.alive(pid, number("startTime"), is_gateway) {
         Alive::Yes => Held::By {
             pid,
-            since: lock.get("createdAt").and_then(Node::text).and_then(milliseconds).unwrap_or(0),
+            since,
             port: number("port").and_then(|port| u16::try_from(port).ok()).filter(|p| *p != 0),
         },
+        Alive::No if from_outside => Held::Unknown { since },
         Alive::No => Held::Nobody,
-        Alive::Unknown => Held::Unknown,
+        Alive::Unknown => Held::Unknown { since },
     }
 }
 
@@ -181,10 +215,14 @@ mod tests {
         }
 
         fn held(&self) -> Held {
+            self.held_as(false, Hidden::Nothing)
+        }
+
+        fn held_as(&self, newer: bool, hidden: Hidden) -> Held {
             let uid = rustix::process::getuid().as_raw();
             let home = self.home();
             let configs = [home.join("openclaw.json")];
-            let whose = Whose { home: &home, configs: &configs, uid };
+            let whose = Whose { home: &home, configs: &configs, uid, newer, hidden };
             held(&whose, &self.dir.path().join("tmp"), &Processes::under(&self.proc()))
         }
 
@@ -208,7 +246,7 @@ mod tests {
         site.write(&site.dir.path().join("tmp"), "gateway.13782dc0.lock", &old);
         assert_eq!(site.held(), Held::Nobody, "its process is gone");
         fake::process(&site.proc(), 70, "node", 'S', 900, "openclaw-gateway");
-        assert_eq!(site.held(), Held::By { pid: 70, since: 1_773_396_000_500, port: None });
+        assert_eq!(site.held(), Held::By { pid: 70, since: Some(1_773_396_000_500), port: None });
         fake::process(&site.proc(), 70, "cron", 'S', 901, "openclaw-gateway");
         assert_eq!(site.held(), Held::Nobody, "another process with its number");
         // The newer generation pads its locks.
@@ -219,7 +257,7 @@ mod tests {
         );
         site.write(&site.home().join("tmp"), "gateway.state.lock", &new);
         fake::process(&site.proc(), 71, "node", 'S', 5, "openclaw-gateway");
-        assert_eq!(site.held(), Held::By { pid: 71, since: 0, port: Some(18790) });
+        assert_eq!(site.held(), Held::By { pid: 71, since: None, port: Some(18790) });
     }
 
     #[test]
@@ -237,8 +275,7 @@ mod tests {
             format!(r#"{{"pid":0,"configPath":"{}"}}"#, config.display()),
             format!(r#"{{"pid":-70,"configPath":"{}"}}"#, config.display()),
             format!(r#"{{"pid":70000000000,"configPath":"{}"}}"#, config.display()),
-            "not JSON".to_owned(),
-            String::new(),
+            "[70]".to_owned(),
         ] {
             site.write(&site.dir.path().join("tmp"), "gateway.a.lock", &text);
             assert_eq!(site.held(), Held::Nobody, "{text}");
@@ -278,9 +315,45 @@ mod tests {
     fn a_lock_whose_process_cannot_be_seen_is_unknown() {
         let site = Site::new();
         let config = site.home().join("openclaw.json");
-        let text = format!(r#"{{"pid":70,"configPath":"{}","startTime":900}}"#, config.display());
+        let text = format!(
+            r#"{{"pid":70,"configPath":"{}","startTime":900,"createdAt":"2026-03-13T10:00:00.500Z"}}"#,
+            config.display()
+        );
         site.write(&site.dir.path().join("tmp"), "gateway.a.lock", &text);
         std::fs::remove_dir_all(site.proc()).unwrap();
-        assert_eq!(site.held(), Held::Unknown);
+        assert_eq!(site.held(), Held::Unknown { since: Some(1_773_396_000_500) });
+    }
+
+    #[test]
+    fn a_half_written_lock_is_no_missing_one() {
+        let site = Site::new();
+        for text in ["", "{\"pid\":70,\"conf", "not JSON"] {
+            site.write(&site.dir.path().join("tmp"), "gateway.a.lock", text);
+            assert_eq!(site.held(), Held::Unknown { since: None }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_lock_is_believed_where_it_would_be_seen() {
+        let site = Site::new();
+        for (newer, hidden, held) in [
+            (false, Hidden::Nothing, Held::Nobody),
+            (false, Hidden::Temporary, Held::Unseen),
+            (false, Hidden::Processes, Held::Unknown { since: None }),
+            (true, Hidden::Nothing, Held::Nobody),
+            (true, Hidden::Temporary, Held::Nobody),
+            (true, Hidden::Processes, Held::Nobody),
+        ] {
+            assert_eq!(site.held_as(newer, hidden), held, "{newer} {hidden:?}");
+        }
+        // A gateway of the newer generation has been here.
+        site.write(&site.home().join("tmp"), "other", "");
+        assert_eq!(site.held_as(false, Hidden::Temporary), Held::Nobody);
+        // It runs outside of this container, where its state directory has another path.
+        let lock = r#"{"pid":70,"stateDir":"/home/claw/.openclaw","startTime":900,"createdAt":"2026-03-13T10:00:00.500Z"}"#;
+        site.write(&site.home().join("tmp"), "gateway.state.lock", lock);
+        let since = Some(1_773_396_000_500);
+        assert_eq!(site.held_as(false, Hidden::Processes), Held::Unknown { since });
+        assert_eq!(site.held_as(false, Hidden::Nothing), Held::Nobody, "another's");
     }
 }

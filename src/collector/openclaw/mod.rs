@@ -3,8 +3,9 @@
 //! [`watch`] keeps [`known`] up to date from a thread of its own; [`reader`] looks at every state
 //! directory, [`home`] at one. [`homes`] finds them; [`roster`] makes agents of a configuration
 //! that [`mod@include`] and [`node`] read; [`lock`] and [`process`] tell whether the gateway lives,
-//! [`probe`] asks it; [`sessions`] and [`database`] tell what runs, for the two generations of
-//! OpenClaw; [`status`] concludes (pure). [`mod@file`] is how files are opened.
+//! [`sight`] what of that is hidden from here, [`probe`] asks it; [`sessions`] and [`database`]
+//! tell what runs, for the two generations of OpenClaw; [`status`] concludes (pure). [`mod@file`] is
+//! how files are opened.
 //!
 //! Invariants:
 //! - A sample never waits for OpenClaw: it takes the newest known state.
@@ -26,6 +27,7 @@ pub mod process;
 pub mod reader;
 pub mod roster;
 pub mod sessions;
+pub mod sight;
 pub mod status;
 pub mod version;
 pub mod watch;
@@ -34,7 +36,7 @@ use std::time::Duration;
 
 use super::OpenClawView;
 use crate::sample::{Agent, AgentStatus};
-use known::{Known, Source};
+use known::Known;
 
 /// For how long what the files said counts for what is so: from then on (a home directory hangs,
 /// say) the statuses are unknown, and the agents and the version stay.
@@ -45,7 +47,7 @@ pub const STALE_AFTER: Duration = Duration::from_secs(120);
 pub fn view(known: &Known, now: Duration) -> OpenClawView {
     let current = known.current(now);
     let mut view = current.view;
-    if current.source == Source::Files && current.age > STALE_AFTER {
+    if current.agents_of_files.is_some_and(|age| age > STALE_AFTER) {
         let unknown = |agent: Agent| Agent { status: AgentStatus::Unknown, ..agent };
         view.agents = view.agents.into_iter().map(unknown).collect();
     }

@@ -5,13 +5,19 @@
 //!   structure, no log line and no error.
 //! - An error says what is wrong and at which line and column, and quotes nothing.
 //! - Nesting is limited before a recursive reader sees the text.
+//! - Where somebody may write as many members as he likes, [`Keep::First`] bounds what is kept; the
+//!   others are counted.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Levels of objects and lists a document may have.
 pub const MAX_DEPTH: usize = 64;
+
+/// Names after [`INCLUDE`] that are kept: more than may be read.
+const MAX_NAMES: usize = 100;
 
 /// The member by which a configuration takes in other files.
 pub const INCLUDE: &str = "$include";
@@ -27,6 +33,8 @@ pub enum Keep {
     Members(&'static [(&'static str, Keep)]),
     /// This of each item of a list and each member of an object.
     Each(&'static Keep),
+    /// The same of the first so many alone.
+    First(usize, &'static Keep),
     /// A text, or a list of texts.
     Names,
 }
@@ -38,7 +46,17 @@ impl Keep {
         match self {
             Self::Text | Self::Number | Self::Names => None,
             Self::Members(members) => members.iter().find(|(key, _)| *key == name).map(|(_, k)| k),
-            Self::Each(keep) => Some(keep),
+            Self::Each(keep) | Self::First(_, keep) => Some(keep),
+        }
+    }
+
+    /// How many items or members are kept.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        match self {
+            Self::First(most, _) => *most,
+            Self::Names => MAX_NAMES,
+            Self::Text | Self::Number | Self::Members(_) | Self::Each(_) => usize::MAX,
         }
     }
 }
@@ -126,6 +144,18 @@ pub enum SyntaxError {
 /// # Errors
 /// See [`SyntaxError`].
 pub fn read_json5(bytes: &[u8], keep: &'static Keep) -> Result<Node, SyntaxError> {
+    read_json5_counting(bytes, keep, &Cell::new(0))
+}
+
+/// Reads JSON5, and adds to `left_out` what [`Keep::First`] keeps no more.
+///
+/// # Errors
+/// See [`SyntaxError`].
+pub fn read_json5_counting(
+    bytes: &[u8],
+    keep: &'static Keep,
+    left_out: &Cell<usize>,
+) -> Result<Node, SyntaxError> {
     let text = std::str::from_utf8(bytes).map_err(|_| SyntaxError::NotText)?;
     // Windows' editors put one in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -145,7 +175,7 @@ pub fn read_json5(bytes: &[u8], keep: &'static Keep) -> Result<Node, SyntaxError
             None => SyntaxError::Somewhere(what),
         }
     };
-    let node = Kept(keep).deserialize(&mut reader).map_err(|error| said(&error))?;
+    let node = Kept { keep, left_out }.deserialize(&mut reader).map_err(|error| said(&error))?;
     // Whatever follows but blanks and comments is an error, which the reader says on a null.
     match IgnoredAny::deserialize_in(&mut reader) {
         Err(error) if error.code() == Some(json5::ErrorCode::EofParsingValue) => Ok(node),
@@ -171,7 +201,8 @@ pub fn read_json(bytes: &[u8], keep: &'static Keep) -> Result<Node, SyntaxError>
         }
         .to_owned(),
     };
-    let node = Kept(keep).deserialize(&mut reader).map_err(|error| said(&error))?;
+    let left_out = &Cell::new(0);
+    let node = Kept { keep, left_out }.deserialize(&mut reader).map_err(|error| said(&error))?;
     reader.end().map_err(|error| said(&error))?;
     Ok(node)
 }
@@ -230,9 +261,18 @@ impl DeserializeIn for IgnoredAny {
 
 /// Reads what is kept.
 #[derive(Clone, Copy)]
-struct Kept(&'static Keep);
+struct Kept<'a> {
+    keep: &'static Keep,
+    left_out: &'a Cell<usize>,
+}
 
-impl<'de> DeserializeSeed<'de> for Kept {
+impl Kept<'_> {
+    fn leave_out(self) {
+        self.left_out.set(self.left_out.get().saturating_add(1));
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Kept<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Node, D::Error> {
@@ -240,7 +280,7 @@ impl<'de> DeserializeSeed<'de> for Kept {
     }
 }
 
-impl<'de> Visitor<'de> for Kept {
+impl<'de> Visitor<'de> for Kept<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,17 +288,17 @@ impl<'de> Visitor<'de> for Kept {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        let asked = matches!(self.0, Keep::Text | Keep::Names);
+        let asked = matches!(self.keep, Keep::Text | Keep::Names);
         Ok(if asked { Node::Text(text.to_owned()) } else { Node::Other })
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
-        Ok(if *self.0 == Keep::Number { Node::Number(number) } else { Node::Other })
+        Ok(if *self.keep == Keep::Number { Node::Number(number) } else { Node::Other })
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
         Ok(match u64::try_from(number) {
-            Ok(number) if *self.0 == Keep::Number => Node::Number(number),
+            Ok(number) if *self.keep == Keep::Number => Node::Number(number),
             Ok(_) | Err(_) => Node::Other,
         })
     }
@@ -269,7 +309,7 @@ impl<'de> Visitor<'de> for Kept {
         // Within what both types say exactly; a fraction (of a millisecond) is nothing here.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let node = Node::Number(number as u64);
-        Ok(if natural && *self.0 == Keep::Number { node } else { Node::Other })
+        Ok(if natural && *self.keep == Keep::Number { node } else { Node::Other })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
@@ -289,15 +329,21 @@ impl<'de> Visitor<'de> for Kept {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        let each = match self.0 {
-            Keep::Each(keep) => Some(*keep),
+        let each = match self.keep {
+            Keep::Each(keep) | Keep::First(_, keep) => Some(*keep),
             Keep::Names => Some(&Keep::Text),
             Keep::Text | Keep::Number | Keep::Members(_) => None,
         };
         if let Some(keep) = each {
             let mut list = Vec::new();
-            while let Some(item) = items.next_element_seed(Kept(keep))? {
+            while list.len() < self.keep.most() {
+                let Some(item) = items.next_element_seed(Kept { keep, ..self })? else {
+                    return Ok(Node::List(list));
+                };
                 list.push(item);
+            }
+            while items.next_element::<IgnoredAny>()?.is_some() {
+                self.leave_out();
             }
             return Ok(Node::List(list));
         }
@@ -315,13 +361,18 @@ impl<'de> Visitor<'de> for Kept {
                 included = true;
                 Some(&Keep::Names)
             } else {
-                self.0.member(&name)
+                self.keep.member(&name)
             };
             let Some(keep) = keep else {
                 members.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let value = members.next_value_seed(Kept(keep))?;
+            if name != INCLUDE && object.len() >= self.keep.most() && !seen.contains_key(&name) {
+                members.next_value::<IgnoredAny>()?;
+                self.leave_out();
+                continue;
+            }
+            let value = members.next_value_seed(Kept { keep, ..self })?;
             match seen.get(&name).and_then(|at: &usize| object.get_mut(*at)) {
                 Some((_, earlier)) => *earlier = value,
                 None => {
@@ -330,7 +381,7 @@ impl<'de> Visitor<'de> for Kept {
                 }
             }
         }
-        let asked = matches!(self.0, Keep::Members(_) | Keep::Each(_));
+        let asked = matches!(self.keep, Keep::Members(_) | Keep::Each(_) | Keep::First(..));
         Ok(if asked || included { Node::Object(object) } else { Node::Other })
     }
 }
@@ -380,6 +431,30 @@ mod tests {
     fn the_last_of_several_values_counts() {
         let node = read_json5(b"{port: 1, port: 2}", &KEEP).unwrap();
         assert_eq!(node, Node::Object(vec![("port".to_owned(), Node::Number(2))]));
+    }
+
+    #[test]
+    fn of_many_the_first_are_kept_and_the_others_counted() {
+        static FEW: Keep = Keep::First(2, &Keep::Number);
+        let numbers = |numbers: &[u64]| numbers.iter().copied().map(Node::Number).collect();
+        for (text, node, left) in [
+            ("[1, 2]", Node::List(numbers(&[1, 2])), 0),
+            ("[1, 2, 3, 'x', {}]", Node::List(numbers(&[1, 2])), 3),
+        ] {
+            let left_out = Cell::new(0);
+            assert_eq!(read_json5_counting(text.as_bytes(), &FEW, &left_out), Ok(node), "{text}");
+            assert_eq!(left_out.get(), left, "{text}");
+        }
+        let left_out = Cell::new(0);
+        let text = b"{a: 1, b: 2, c: 3, a: 4, $include: 'x', d: 5}";
+        let node = read_json5_counting(text, &FEW, &left_out).unwrap();
+        assert_eq!(node.get("a"), Some(&Node::Number(4)), "the last of its values");
+        assert_eq!(
+            node.get(INCLUDE).and_then(Node::text),
+            Some("x"),
+            "no agent, so never too many"
+        );
+        assert_eq!((node.values().count(), left_out.get()), (3, 2));
     }
 
     #[test]

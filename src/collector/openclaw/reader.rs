@@ -4,16 +4,20 @@
 //! has already is followed by `@` and the name of the directory the later one lies in, so that
 //! two users' `main` stay two agents: `main` and `main@bob`.
 //!
-//! Invariant: looking changes nothing on the host and waits for nothing but its files; the only
-//! question over a socket is a [`Probe`], which the caller asks.
+//! Invariants:
+//! - Looking changes nothing on the host and waits for nothing but its files; the only question over
+//!   a socket is a [`Probe`], which the caller asks.
+//! - What is known without a state directory is told without one: home directories may be closed to
+//!   this user while the gateway answers and its package is there to be read.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::home::Home;
-use super::homes::{Found, MAX_HOMES, Places, find};
+use super::homes::{Found, MAX_HOMES, Places, StateDir, find};
 use super::lock::Held;
+use super::sight::Sight;
 use super::status::Probe;
 use super::version::Package;
 use crate::collector::OpenClawView;
@@ -32,6 +36,15 @@ pub struct Report {
     pub hidden: usize,
 }
 
+impl Report {
+    /// How many home directories may have OpenClaw's state and are closed to this user; 0 once any
+    /// state directory is seen.
+    #[must_use]
+    pub fn closed_homes(&self) -> usize {
+        if self.homes.is_empty() { self.hidden } else { 0 }
+    }
+}
+
 /// Reads all state directories; remembers what has not changed.
 #[derive(Debug)]
 pub struct Reader {
@@ -39,7 +52,12 @@ pub struct Reader {
     configured: Vec<PathBuf>,
     found: Found,
     homes: Vec<(Home, Probe)>,
+    /// What the usual port answered, while no state directory is seen.
+    unseen: Probe,
+    sight: Sight,
     package: Package,
+    /// The installed package's version.
+    installed: Option<String>,
 }
 
 impl Reader {
@@ -52,39 +70,68 @@ impl Reader {
             configured,
             found: Found::default(),
             homes: Vec::new(),
+            unseen: Probe::NotAsked,
+            sight: Sight::default(),
             package: Package::default(),
+            installed: None,
         }
     }
 
-    /// Looks for state directories. Those that are known stay known, in their order.
+    /// Looks for state directories and for the installed package. Those that are known stay known,
+    /// in their order.
     pub fn discover(&mut self) {
-        if self.configured.is_empty() {
+        let places = if self.configured.is_empty() {
             self.found = find(&self.places);
-        }
-        let paths = if self.configured.is_empty() { &self.found.homes } else { &self.configured };
-        for path in paths {
-            if self.homes.len() < MAX_HOMES && self.homes.iter().all(|(h, _)| h.path() != path) {
-                self.homes.push((Home::new(path.clone()), Probe::NotAsked));
+            self.found.homes.clone()
+        } else {
+            self.configured.iter().cloned().map(StateDir::usual).collect()
+        };
+        for place in places {
+            let new = self.homes.iter().all(|(home, _)| *home.path() != place.path);
+            if new && self.homes.len() < MAX_HOMES {
+                self.homes.push((Home::new(place), Probe::NotAsked));
             }
         }
+        if !self.homes.is_empty() {
+            self.sight = Sight::of(&self.places.proc, &self.places.temporary);
+        }
+        let mut path = self.places.path.clone();
+        for user in self.homes.iter().filter_map(|(home, _)| home.path().parent()) {
+            path.extend([".local/bin", ".npm-global/bin"].map(|bin| user.join(bin)));
+        }
+        self.installed = self.package.version(&path);
     }
 
     /// Looks at configurations and locks.
     pub fn look(&mut self, now: SystemTime) {
         for (home, probe) in &mut self.homes {
             let before = home.held();
-            home.look(&self.places, now);
-            if home.held() != before {
-                // Another gateway, or none: what the one before said is of no use.
+            home.look(&self.places, &self.sight, now);
+            let doubtful = matches!(home.held(), Held::Unknown { .. });
+            if home.held() != before && !doubtful {
+                // Another gateway, or none: what the one before said is of no use. A lock that is
+                // half written says neither.
                 *probe = Probe::NotAsked;
             }
         }
+        if !self.sees_none() {
+            self.unseen = Probe::NotAsked;
+        }
+    }
+
+    fn sees_none(&self) -> bool {
+        !self.homes.iter().any(|(home, _)| home.present())
     }
 
     /// The ports to ask, each with the number of its state directory for [`Reader::answered`].
-    /// A port that a living gateway holds is not asked on behalf of another directory.
+    /// A port that a living gateway holds is not asked on behalf of another directory. Without any
+    /// directory the usual port is asked, on behalf of one that is not seen.
     #[must_use]
-    pub fn questions(&self) -> Vec<(usize, u16)> {
+    pub fn questions(&self) -> Vec<(Option<usize>, u16)> {
+        if self.sees_none() {
+            let usual = Some(self.places.port).filter(|port| *port != 0);
+            return usual.map(|port| (None, port)).into_iter().collect();
+        }
         let lives = |home: &Home| matches!(home.held(), Held::By { .. });
         let mut taken: HashSet<u16> = self
             .homes
@@ -96,30 +143,36 @@ impl Reader {
         for (number, (home, _)) in self.homes.iter().enumerate() {
             let mine = lives(home) || taken.insert(home.port());
             if home.present() && mine {
-                questions.push((number, home.port()));
+                questions.push((Some(number), home.port()));
             }
         }
         questions
     }
 
     /// Takes up what a port answered.
-    pub fn answered(&mut self, number: usize, answer: Probe) {
-        if let Some((_, probe)) = self.homes.get_mut(number) {
-            *probe = answer;
+    pub fn answered(&mut self, number: Option<usize>, answer: Probe) {
+        match number {
+            None => self.unseen = answer,
+            Some(number) => {
+                if let Some((_, probe)) = self.homes.get_mut(number) {
+                    *probe = answer;
+                }
+            }
         }
     }
 
     /// Whether a gateway is coming up, which is worth asking again soon.
     #[must_use]
     pub fn restless(&self) -> bool {
-        self.homes.iter().any(|(home, probe)| {
-            let lives = matches!(home.held(), Held::By { .. });
-            match probe {
-                Probe::Starting(_) | Probe::Draining(_) => true,
-                Probe::NotAsked | Probe::Refused | Probe::Silent => lives,
-                Probe::Started(_) | Probe::NoAnswer => false,
-            }
-        })
+        matches!(self.unseen, Probe::Starting(_) | Probe::Draining(_))
+            || self.homes.iter().any(|(home, probe)| {
+                let lives = matches!(home.held(), Held::By { .. });
+                match probe {
+                    Probe::Starting(_) | Probe::Draining(_) => true,
+                    Probe::NotAsked | Probe::Refused | Probe::Silent => lives,
+                    Probe::Started(_) | Probe::NoAnswer => false,
+                }
+            })
     }
 
     /// Puts together what was looked at and answered.
@@ -145,24 +198,16 @@ impl Reader {
                 report.view.agents.push(Agent { id, ..agent });
             }
         }
-        if !report.homes.is_empty() {
-            report.view.version = self.version();
-        }
+        report.view.version = self.version();
         report
     }
 
     /// What a gateway says, else the installed package's, else what wrote a configuration.
-    fn version(&mut self) -> Option<String> {
-        let said = self.homes.iter().find_map(|(_, probe)| probe.version().map(str::to_owned));
-        said.or_else(|| {
-            let mut path = self.places.path.clone();
-            let users = self.homes.iter().filter_map(|(home, _)| home.path().parent());
-            for user in users {
-                path.extend([".local/bin", ".npm-global/bin"].map(|bin| user.join(bin)));
-            }
-            self.package.version(&path)
-        })
-        .or_else(|| self.homes.iter().find_map(|(home, _)| home.version().map(str::to_owned)))
+    fn version(&self) -> Option<String> {
+        let probes = self.homes.iter().map(|(_, probe)| probe).chain([&self.unseen]);
+        let said = probes.filter_map(Probe::version).next();
+        let written = || self.homes.iter().find_map(|(home, _)| home.version());
+        said.or(self.installed.as_deref()).or_else(written).map(str::to_owned)
     }
 }
 

@@ -4,11 +4,14 @@
 //! Invariants:
 //! - Nothing is kept but ids, names, the port of the gateway and the version that wrote the file.
 //! - Ids are OpenClaw's own normal form; each comes once, in the order of the file.
+//! - [`MAX_AGENTS`] of them at most: each costs a look at files, and a place in every sample.
 
 use std::collections::HashSet;
 
 use super::node::{Keep, Node};
 
+/// Agents of one configuration that are looked after, as many as a plugin may push.
+pub const MAX_AGENTS: usize = 1000;
 /// Characters of an id at most, as OpenClaw has it.
 const MAX_ID: usize = 64;
 /// Characters of a name at most: it goes into every sample.
@@ -23,8 +26,10 @@ const IMPLICIT: &str = "main";
 pub static KEEP: Keep = Keep::Members(&[
     ("meta", Keep::Members(&[("lastTouchedVersion", Keep::Text)])),
     ("gateway", Keep::Members(&[("port", Keep::Number)])),
-    ("agents", Keep::Members(&[("entries", Keep::Each(&AGENT)), ("list", Keep::Each(&AGENT))])),
+    ("agents", Keep::Members(&[("entries", AGENTS), ("list", AGENTS)])),
 ]);
+
+const AGENTS: Keep = Keep::First(MAX_AGENTS, &AGENT);
 
 static AGENT: Keep = Keep::Members(&[
     ("id", Keep::Text),
@@ -63,6 +68,17 @@ impl Roster {
                 .filter(|port| *port != 0),
             version: at(&["meta", "lastTouchedVersion"]).and_then(Node::text).and_then(version),
         }
+    }
+}
+
+/// Whether an OpenClaw of this version keeps its gateway's lock in the state directory: from 2026.8
+/// on.
+#[must_use]
+pub fn is_newer(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(year)), Some(Ok(month))) => (year, month) >= (2026, 8),
+        _ => false,
     }
 }
 
@@ -196,6 +212,22 @@ mod tests {
             assert_eq!(normalized_id(id), normal, "{id:?}");
         }
         assert_eq!(normalized_id(&"x".repeat(100)).len(), 64);
+    }
+
+    #[test]
+    fn generations_are_told_by_the_version() {
+        for (version, newer) in [
+            ("2026.7.31", false),
+            ("2026.8.1-beta.2", true),
+            ("2026.10.1", true),
+            ("2027.1.1", true),
+            ("2025.12.1", false),
+            ("2026", false),
+            ("2026.x.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_newer(version), newer, "{version}");
+        }
     }
 
     #[test]

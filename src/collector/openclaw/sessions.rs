@@ -2,15 +2,18 @@
 //! `sessions.json` and the lock beside a session's transcript.
 //!
 //! Invariants:
-//! - A lock counts while its process lives; one that was left over does not.
+//! - A lock counts while its process lives; one that was left over does not. One that does not say
+//!   when its process started counts for a gateway's, or for the time it was taken for: its number
+//!   may be any other process's by now.
 //! - Nothing of a session is kept but whether it runs and when it was written last.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::file::{self, FileError, MAX_FILE, Stamp};
+use super::lock::milliseconds;
 use super::node::{Keep, Node, read_json};
-use super::process::{Alive, Processes, is_any};
+use super::process::{Alive, Processes, is_any, is_gateway};
 
 /// Locks of one agent that are looked at.
 const MAX_LOCKS: usize = 1024;
@@ -19,7 +22,12 @@ const MAX_LOCK: u64 = 64 * 1024;
 
 static SESSIONS: Keep = Keep::Each(&SESSION);
 static SESSION: Keep = Keep::Members(&[("status", Keep::Text), ("updatedAt", Keep::Number)]);
-static LOCK: Keep = Keep::Members(&[("pid", Keep::Number), ("starttime", Keep::Number)]);
+static LOCK: Keep = Keep::Members(&[
+    ("pid", Keep::Number),
+    ("starttime", Keep::Number),
+    ("createdAt", Keep::Text),
+    ("maxHoldMs", Keep::Number),
+]);
 
 /// What an agent's sessions say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +66,7 @@ impl Sessions {
         processes: &Processes,
         now: SystemTime,
     ) -> Result<Activity, Unreadable> {
-        let held = self.held(directory, processes)?;
+        let held = self.held(directory, processes, now)?;
         match self.marked(&directory.join("sessions.json"), now) {
             Ok(marked) => Ok(Activity { held, marked }),
             Err(_) if held => Ok(Activity { held, marked: None }),
@@ -66,13 +74,18 @@ impl Sessions {
         }
     }
 
-    fn held(&self, directory: &Path, processes: &Processes) -> Result<bool, Unreadable> {
+    fn held(
+        &self,
+        directory: &Path,
+        processes: &Processes,
+        now: SystemTime,
+    ) -> Result<bool, Unreadable> {
         let names = match file::names(directory, MAX_LOCKS, |name| name.ends_with(".jsonl.lock")) {
             Ok(names) => names,
             Err(FileError::Missing) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        Ok(names.iter().any(|name| held_by_the_living(&directory.join(name), processes)))
+        Ok(names.iter().any(|name| held_by_the_living(&directory.join(name), processes, now)))
     }
 
     fn marked(&mut self, path: &Path, now: SystemTime) -> Result<Option<u64>, Unreadable> {
@@ -106,12 +119,22 @@ fn newest_marked(bytes: &[u8]) -> Result<Option<u64>, Unreadable> {
     Ok(sessions.values().filter(running).map(written).max())
 }
 
-fn held_by_the_living(path: &Path, processes: &Processes) -> bool {
+fn held_by_the_living(path: &Path, processes: &Processes, now: SystemTime) -> bool {
     let Ok((bytes, _)) = file::read_own(path, MAX_LOCK, &[]) else { return false };
     let Ok(lock) = read_json(&bytes, &LOCK) else { return false };
     let number = |name: &str| lock.get(name).and_then(Node::number);
     let pid = number("pid").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
-    pid.is_some_and(|pid| processes.alive(pid, number("starttime"), is_any) == Alive::Yes)
+    let Some(pid) = pid else { return false };
+    let lives = |started, is_it| processes.alive(pid, started, is_it) == Alive::Yes;
+    if number("starttime").is_some() {
+        return lives(number("starttime"), is_any);
+    }
+    let taken = lock.get("createdAt").and_then(Node::text).and_then(milliseconds);
+    let taken = taken.and_then(|taken| UNIX_EPOCH.checked_add(Duration::from_millis(taken)));
+    let in_time = taken.zip(number("maxHoldMs")).is_some_and(|(taken, hold)| {
+        now.duration_since(taken).is_ok_and(|age| age <= Duration::from_millis(hold))
+    });
+    lives(None, is_gateway) || (in_time && lives(None, is_any))
 }
 
 #[cfg(test)]
@@ -142,6 +165,30 @@ mod tests {
         assert_eq!(look(), Ok(Activity::default()));
         lock(71, 900);
         assert_eq!(look(), Ok(Activity::default()));
+    }
+
+    #[test]
+    fn a_lock_without_a_start_time_is_believed_of_a_gateway_or_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sessions, proc) = (dir.path().join("sessions"), dir.path().join("proc"));
+        std::fs::create_dir(&sessions).unwrap();
+        let text = r#"{"pid":70,"createdAt":"2026-03-13T10:00:00Z","maxHoldMs":60000}"#;
+        std::fs::write(sessions.join("0b5e.jsonl.lock"), text).unwrap();
+        let processes = Processes::under(&proc);
+        fake::process(&proc, 1, "init", 'S', 1, "init");
+        let taken =
+            UNIX_EPOCH + Duration::from_millis(milliseconds("2026-03-13T10:00:00Z").unwrap());
+        let held = |at| Sessions::default().look(&sessions, &processes, at).unwrap().held;
+        let in_time = taken + Duration::from_secs(60);
+        let late = in_time + Duration::from_secs(1);
+        fake::process(&proc, 70, "node", 'S', 900, "openclaw-gateway");
+        assert!(held(in_time) && held(late));
+        fake::process(&proc, 70, "cron", 'S', 900, "/usr/sbin/cron -f");
+        assert!(held(in_time) && !held(late), "its number is another's now");
+        assert!(!held(taken - Duration::from_secs(1)), "the clock was set back");
+        let text = r#"{"pid":70,"createdAt":"2026-03-13T10:00:00Z"}"#;
+        std::fs::write(sessions.join("0b5e.jsonl.lock"), text).unwrap();
+        assert!(!held(in_time), "without an end it is no proof");
     }
 
     #[test]

@@ -3,11 +3,22 @@
 //! Invariants:
 //! - "running" needs a witness of now: a lock whose process lives, or a session that was marked
 //!   after the living gateway had started. A mark of a gateway that died says nothing.
+//! - A mark counts from the start of the gateway on; where that is unknown, a mark alone makes an
+//!   agent `unknown`.
 //! - What cannot be known is `unknown`, never "idle" or "stopped".
 
 use super::lock::Held;
 use super::sessions::{Activity, Unreadable};
 use crate::sample::AgentStatus;
+
+/// What a gateway says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// Its version.
+    pub version: Option<String>,
+    /// Since when it runs, in milliseconds since 1970.
+    pub since: Option<u64>,
+}
 
 /// What the gateway's port answers to `/startupz`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,12 +26,12 @@ pub enum Probe {
     /// Nothing was asked.
     #[default]
     NotAsked,
-    /// It is up, and says its version to those on the same host.
-    Started(Option<String>),
+    /// It is up.
+    Started(Said),
     /// It is coming up.
-    Starting(Option<String>),
+    Starting(Said),
     /// It takes no new work and is going down.
-    Draining(Option<String>),
+    Draining(Said),
     /// Nobody listens.
     Refused,
     /// Somebody takes the connection and does not answer in time.
@@ -33,10 +44,16 @@ impl Probe {
     /// The version that was said.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
+        self.said()?.version.as_deref()
+    }
+
+    fn since(&self) -> Option<u64> {
+        self.said()?.since
+    }
+
+    fn said(&self) -> Option<&Said> {
         match self {
-            Self::Started(version) | Self::Starting(version) | Self::Draining(version) => {
-                version.as_deref()
-            }
+            Self::Started(said) | Self::Starting(said) | Self::Draining(said) => Some(said),
             Self::NotAsked | Self::Refused | Self::Silent | Self::NoAnswer => None,
         }
     }
@@ -49,10 +66,10 @@ const COMING_UP_FOR: u64 = 120_000;
 /// A gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gateway {
-    /// It runs, since so many milliseconds after 1970 (0: since when is unknown).
+    /// It runs.
     Runs {
-        /// Since when.
-        since: u64,
+        /// Since when, in milliseconds since 1970, where that is known.
+        since: Option<u64>,
     },
     /// It is coming up.
     Starting,
@@ -68,7 +85,9 @@ pub fn gateway(held: Held, probe: &Probe, now: u64) -> Gateway {
     match (held, probe) {
         // While it comes up, for up to a minute, it may be too busy to answer.
         (Held::By { .. }, Probe::Starting(_) | Probe::Silent) => Gateway::Starting,
-        (Held::By { since, .. }, Probe::Refused) if now.saturating_sub(since) < COMING_UP_FOR => {
+        (Held::By { since: Some(since), .. }, Probe::Refused)
+            if now.saturating_sub(since) < COMING_UP_FOR =>
+        {
             Gateway::Starting
         }
         (
@@ -78,19 +97,26 @@ pub fn gateway(held: Held, probe: &Probe, now: u64) -> Gateway {
             | Probe::Refused
             | Probe::NoAnswer
             | Probe::NotAsked,
-        ) => Gateway::Runs { since },
+        ) => Gateway::Runs { since: since.or(probe.since()) },
         // No lock to be seen, but the port answers as a gateway does: the lock lies in a
         // directory that is hidden from this process.
-        (Held::Nobody | Held::Unknown, Probe::Started(_) | Probe::Draining(_)) => {
-            Gateway::Runs { since: 0 }
+        (Held::Nobody | Held::Unseen, Probe::Started(_) | Probe::Draining(_)) => {
+            Gateway::Runs { since: probe.since() }
         }
-        (Held::Nobody | Held::Unknown, Probe::Starting(_)) => Gateway::Starting,
-        (Held::Nobody, Probe::Refused | Probe::Silent | Probe::NoAnswer | Probe::NotAsked) => {
-            Gateway::Down
+        // The lock may be that of the gateway before.
+        (Held::Unknown { since }, Probe::Started(_) | Probe::Draining(_)) => {
+            Gateway::Runs { since: since.max(probe.since()) }
         }
-        (Held::Unknown, Probe::Refused | Probe::Silent | Probe::NoAnswer | Probe::NotAsked) => {
-            Gateway::Unknown
+        (Held::Nobody | Held::Unseen | Held::Unknown { .. }, Probe::Starting(_)) => {
+            Gateway::Starting
         }
+        (Held::Nobody, Probe::Refused | Probe::Silent | Probe::NoAnswer | Probe::NotAsked)
+        | (Held::Unseen, Probe::Refused) => Gateway::Down,
+        (Held::Unseen, Probe::Silent | Probe::NoAnswer | Probe::NotAsked)
+        | (
+            Held::Unknown { .. },
+            Probe::Refused | Probe::Silent | Probe::NoAnswer | Probe::NotAsked,
+        ) => Gateway::Unknown,
     }
 }
 
@@ -104,9 +130,11 @@ pub fn agent(gateway: Gateway, sessions: &Result<Activity, Unreadable>) -> Agent
             AgentStatus::Running
         }
         (Gateway::Unknown, _) | (Gateway::Runs { .. }, Err(_)) => AgentStatus::Unknown,
-        (Gateway::Runs { since }, Ok(Activity { marked: Some(at), .. })) if *at >= since => {
-            AgentStatus::Running
-        }
+        (Gateway::Runs { since }, Ok(Activity { marked: Some(at), .. })) => match since {
+            None => AgentStatus::Unknown,
+            Some(since) if *at >= since => AgentStatus::Running,
+            Some(_) => AgentStatus::Idle,
+        },
         (Gateway::Runs { .. }, Ok(_)) => AgentStatus::Idle,
     }
 }
@@ -119,32 +147,52 @@ mod tests {
     const LATER: u64 = SINCE + COMING_UP_FOR;
 
     fn held() -> Held {
-        Held::By { pid: 7, since: SINCE, port: None }
+        Held::By { pid: 7, since: Some(SINCE), port: None }
     }
 
     #[test]
     fn a_gateway_comes_up_runs_drains_and_goes_down() {
-        let version = || Some("2026.9.6".to_owned());
+        let version = || Said { version: Some("2026.9.6".to_owned()), since: Some(SINCE - 7) };
+        let unknown = |since| Held::Unknown { since };
         for (held, probe, now, expected) in [
             (held(), Probe::Refused, SINCE + 1, Gateway::Starting),
             (held(), Probe::Starting(version()), SINCE + 1, Gateway::Starting),
             (held(), Probe::Starting(version()), LATER, Gateway::Starting),
-            (held(), Probe::Started(version()), LATER, Gateway::Runs { since: SINCE }),
-            (held(), Probe::Draining(version()), LATER, Gateway::Runs { since: SINCE }),
+            (held(), Probe::Started(version()), LATER, Gateway::Runs { since: Some(SINCE) }),
+            (held(), Probe::Draining(version()), LATER, Gateway::Runs { since: Some(SINCE) }),
             // Listens on another interface, or speaks TLS, or is of the older generation.
-            (held(), Probe::Refused, LATER, Gateway::Runs { since: SINCE }),
-            (held(), Probe::NoAnswer, LATER, Gateway::Runs { since: SINCE }),
-            (held(), Probe::NotAsked, SINCE + 1, Gateway::Runs { since: SINCE }),
+            (held(), Probe::Refused, LATER, Gateway::Runs { since: Some(SINCE) }),
+            (held(), Probe::NoAnswer, LATER, Gateway::Runs { since: Some(SINCE) }),
+            (held(), Probe::NotAsked, SINCE + 1, Gateway::Runs { since: Some(SINCE) }),
             // Too busy to answer: it lives, so it is coming up.
             (held(), Probe::Silent, LATER, Gateway::Starting),
             (Held::Nobody, Probe::Silent, LATER, Gateway::Down),
             (Held::Nobody, Probe::Refused, LATER, Gateway::Down),
             (Held::Nobody, Probe::NoAnswer, LATER, Gateway::Down),
-            (Held::Nobody, Probe::Started(version()), LATER, Gateway::Runs { since: 0 }),
-            (Held::Unknown, Probe::Refused, LATER, Gateway::Unknown),
-            (Held::Unknown, Probe::Starting(None), LATER, Gateway::Starting),
+            (Held::Nobody, Probe::NotAsked, LATER, Gateway::Down),
+            (unknown(Some(SINCE)), Probe::Refused, LATER, Gateway::Unknown),
+            (unknown(None), Probe::Starting(Said::default()), LATER, Gateway::Starting),
+            // Its lock may lie where it is not seen; that nobody listens is seen.
+            (Held::Unseen, Probe::Refused, LATER, Gateway::Down),
+            (Held::Unseen, Probe::NoAnswer, LATER, Gateway::Unknown),
+            (Held::Unseen, Probe::Silent, LATER, Gateway::Unknown),
+            (Held::Unseen, Probe::NotAsked, LATER, Gateway::Unknown),
         ] {
             assert_eq!(gateway(held, &probe, now), expected, "{held:?} {probe:?}");
+        }
+        // Since when it runs: by its lock, by its own word, or not known.
+        let started = |since| Probe::Started(Said { since, ..Said::default() });
+        let of_lock = |since| Held::By { pid: 7, since, port: None };
+        for (held, probe, since) in [
+            (of_lock(None), started(Some(5)), Some(5)),
+            (of_lock(None), Probe::Refused, None),
+            (Held::Nobody, started(Some(5)), Some(5)),
+            (Held::Unseen, started(None), None),
+            (unknown(Some(5)), started(None), Some(5)),
+            (unknown(Some(5)), started(Some(9)), Some(9)),
+            (unknown(None), started(None), None),
+        ] {
+            assert_eq!(gateway(held, &probe, LATER), Gateway::Runs { since }, "{held:?} {probe:?}");
         }
         // A clock that was set back.
         assert_eq!(gateway(held(), &Probe::Refused, 0), Gateway::Starting);
@@ -152,10 +200,13 @@ mod tests {
 
     #[test]
     fn a_mark_of_a_gateway_that_died_is_no_run() {
-        let runs = Gateway::Runs { since: SINCE };
+        let runs = Gateway::Runs { since: Some(SINCE) };
         let marked = |at| Ok(Activity { held: false, marked: Some(at) });
         assert_eq!(agent(runs, &marked(SINCE - 1)), AgentStatus::Idle);
         assert_eq!(agent(runs, &marked(SINCE)), AgentStatus::Running);
+        let some_time = Gateway::Runs { since: None };
+        assert_eq!(agent(some_time, &marked(LATER)), AgentStatus::Unknown);
+        assert_eq!(agent(some_time, &Ok(Activity::default())), AgentStatus::Idle);
         assert_eq!(agent(Gateway::Down, &marked(LATER)), AgentStatus::Stopped);
         assert_eq!(agent(Gateway::Starting, &marked(LATER)), AgentStatus::Starting);
         assert_eq!(agent(Gateway::Unknown, &marked(LATER)), AgentStatus::Unknown);
@@ -164,10 +215,10 @@ mod tests {
     #[test]
     fn sessions_that_cannot_be_read_are_unknown_only_while_the_gateway_runs() {
         let unreadable = Err(Unreadable::Format("torn".to_owned()));
-        assert_eq!(agent(Gateway::Runs { since: 0 }, &unreadable), AgentStatus::Unknown);
+        assert_eq!(agent(Gateway::Runs { since: None }, &unreadable), AgentStatus::Unknown);
         assert_eq!(agent(Gateway::Down, &unreadable), AgentStatus::Stopped);
         let idle = Ok(Activity::default());
-        assert_eq!(agent(Gateway::Runs { since: 0 }, &idle), AgentStatus::Idle);
+        assert_eq!(agent(Gateway::Runs { since: None }, &idle), AgentStatus::Idle);
         let held = Ok(Activity { held: true, marked: None });
         assert_eq!(agent(Gateway::Unknown, &held), AgentStatus::Running);
         assert_eq!(agent(Gateway::Down, &held), AgentStatus::Stopped);

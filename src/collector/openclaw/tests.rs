@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::homes::{Places, of_test};
 use super::process::fake;
 use super::reader::{Reader, Report};
-use super::status::Probe;
+use super::status::{Probe, Said};
 use super::{probe, watch};
 use crate::runtime;
 use crate::sample::AgentStatus::{self, Idle, Running, Starting, Stopped, Unknown};
@@ -91,6 +91,10 @@ fn statuses(report: &Report) -> Vec<(&str, AgentStatus)> {
     report.view.agents.iter().map(|agent| (agent.id.as_str(), agent.status)).collect()
 }
 
+fn said(since: Option<u64>) -> Said {
+    Said { version: Some("2026.9.6".to_owned()), since }
+}
+
 fn config() -> String {
     format!(
         r#"// Written by hand, JSON5.
@@ -149,7 +153,7 @@ fn the_newer_generation_from_its_database() {
     site.write("ann", "openclaw.json", &text);
     site.lock("ann", 18790);
     site.process(START);
-    let started = Probe::Started(Some("2026.9.6".to_owned()));
+    let started = Probe::Started(said(None));
     let path = site.home("ann").join("agents/work/agent/openclaw-agent.sqlite");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let database = rusqlite::Connection::open(&path).unwrap();
@@ -181,10 +185,100 @@ fn the_newer_generation_from_its_database() {
 }
 
 #[test]
+fn a_run_of_a_gateway_that_is_not_seen_counts_from_its_start_on() {
+    let mut site = Site::new(&["ann"]);
+    site.write("ann", "openclaw.json", "{}");
+    let sessions = r#"{"a":{"updatedAt":5000,"status":"running"}}"#;
+    site.write("ann", "agents/main/sessions/sessions.json", sessions);
+    let at =
+        |site: &mut Site, since| statuses(&site.look_and_answer(&Probe::Started(said(since))))[0].1;
+    assert_eq!(at(&mut site, Some(5000)), Running);
+    assert_eq!(at(&mut site, Some(5001)), Idle, "left over from the gateway before");
+    assert_eq!(at(&mut site, None), Unknown);
+}
+
+#[test]
+fn what_is_known_without_a_state_directory_is_told() {
+    let mut site = Site::new(&["ann"]);
+    let places = Places { port: 18789, ..of_test(site.dir.path()) };
+    site.reader = Reader::new(places, Vec::new());
+    site.look();
+    assert_eq!(site.reader.questions(), [(None, 18789)]);
+    let report = site.look_and_answer(&Probe::Started(said(None)));
+    assert_eq!(report.view.version.as_deref(), Some("2026.9.6"));
+    assert_eq!(report.view.agents, []);
+    // Nobody answers any more, but its package is there.
+    let package = site.dir.path().join("lib/node_modules/openclaw");
+    write(&package.join("package.json"), r#"{"name":"openclaw","version":"2026.9.5"}"#);
+    write(&package.join("openclaw.mjs"), "");
+    std::fs::create_dir_all(site.dir.path().join("bin")).unwrap();
+    std::os::unix::fs::symlink(package.join("openclaw.mjs"), site.dir.path().join("bin/openclaw"))
+        .unwrap();
+    let report = site.look_and_answer(&Probe::Refused);
+    assert_eq!(report.view.version.as_deref(), Some("2026.9.5"));
+    // Once a state directory is seen, its gateway's port is asked alone.
+    site.write("ann", "openclaw.json", "{gateway: {port: 18790}}");
+    site.look_and_answer(&Probe::Started(said(None)));
+    assert_eq!(site.reader.questions(), [(Some(0), 18790)]);
+}
+
+#[test]
+fn closed_homes_are_counted_while_no_state_directory_is_seen() {
+    let closed = Report { hidden: 2, ..Report::default() };
+    assert_eq!(closed.closed_homes(), 2);
+    let seen = Report { homes: vec!["/home/ann/.openclaw".into()], ..closed };
+    assert_eq!(seen.closed_homes(), 0);
+}
+
+#[test]
+fn a_configuration_of_its_own_is_read_beside_the_state_directory() {
+    let mut site = Site::new(&["ann"]);
+    let config = site.dir.path().join("etc/claw-production.json5");
+    write(&config, "{agents: {$include: './agents.json'}}");
+    write(&config.with_file_name("agents.json"), "{list: [{id: 'ops'}]}");
+    // Another one, which that gateway does not read.
+    site.write("ann", "openclaw.json", "{}");
+    let home = site.home("ann");
+    let mut places = of_test(site.dir.path());
+    places.homes = vec![home.parent().unwrap().to_owned()];
+    places.config = Some(config.clone());
+    site.reader = Reader::new(places, Vec::new());
+    let lock = format!(
+        r#"{{"pid":{PID},"createdAt":"{SINCE}","configPath":"{}","startTime":{START}}}"#,
+        config.display()
+    );
+    let uid = rustix::process::getuid().as_raw();
+    let locks = site.dir.path().join(format!("tmp/openclaw-{uid}"));
+    write(&locks.join("gateway.13782dc0.lock"), &lock);
+    site.process(START);
+    let report = site.look();
+    assert_eq!(statuses(&report), [("ops", Idle)]);
+    assert_eq!(report.homes, [home]);
+}
+
+/// The unit's own temporary directory: the older generation's lock is not in it.
+#[test]
+fn a_gateway_whose_lock_is_hidden_is_not_stopped() {
+    let mut site = Site::new(&["ann"]);
+    site.write("ann", "openclaw.json", "{meta: {lastTouchedVersion: '2026.3.13'}}");
+    let temporary = site.dir.path().join("tmp");
+    let mounts =
+        format!("5 1 0:3 /systemd-private-1-x/tmp {} rw - tmpfs x rw\n", temporary.display());
+    let table = site.dir.path().join("proc/self/mountinfo");
+    let status = |site: &mut Site, answer| statuses(&site.look_and_answer(&answer))[0].1;
+    assert_eq!(status(&mut site, Probe::NoAnswer), Stopped, "it would be seen");
+    write(&table, &mounts);
+    assert_eq!(status(&mut site, Probe::NoAnswer), Unknown);
+    assert_eq!(status(&mut site, Probe::Refused), Stopped);
+    site.write("ann", "openclaw.json", "{meta: {lastTouchedVersion: '2026.8.1'}}");
+    assert_eq!(status(&mut site, Probe::NoAnswer), Stopped, "its lock would lie in the home");
+}
+
+#[test]
 fn a_gateway_starts_drains_and_dies() {
     let mut site = Site::new(&["ann"]);
     site.write("ann", "openclaw.json", "{}");
-    let version = || Some("2026.9.6".to_owned());
+    let version = || said(None);
     let at = |site: &mut Site, answer: Probe| site.look_and_answer(&answer).view.agents[0].status;
     assert_eq!(at(&mut site, Probe::Refused), Stopped);
     site.lock("ann", 18790);
@@ -196,6 +290,21 @@ fn a_gateway_starts_drains_and_dies() {
     assert_eq!(at(&mut site, Probe::Draining(version())), Idle);
     std::fs::remove_dir_all(site.dir.path().join("proc").join(PID.to_string())).unwrap();
     assert_eq!(at(&mut site, Probe::Refused), Stopped);
+}
+
+#[test]
+fn a_lock_that_is_half_written_stops_nobody() {
+    let mut site = Site::new(&["ann"]);
+    site.write("ann", "openclaw.json", "{}");
+    site.lock("ann", 18790);
+    site.process(START);
+    assert_eq!(statuses(&site.look_and_answer(&Probe::Started(said(None)))), [("main", Idle)]);
+    let uid = rustix::process::getuid().as_raw();
+    site.write("ann", &format!("tmp/openclaw-{uid}/gateway.13782dc0.lock"), "{\"pid\":4");
+    let now = SystemTime::now();
+    site.reader.look(now);
+    assert_eq!(statuses(&site.reader.report(now)), [("main", Idle)], "by what its port said");
+    assert_eq!(statuses(&site.look_and_answer(&Probe::Refused)), [("main", Unknown)]);
 }
 
 #[test]
@@ -228,15 +337,7 @@ fn a_configuration_that_breaks_keeps_the_agents_and_is_told() {
         assert!(troubles.len() == 1 && troubles[0].contains(why), "{troubles:?}");
         assert!(!troubles[0].contains(SECRET), "{troubles:?}");
     }
-    std::fs::remove_file(&path).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &path,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        0,
-    )
-    .unwrap();
+    fifo(&path);
     assert!(site.look().troubles.iter().any(|t| t.contains("not a regular file")));
     swap(b"{agents: {list: [{id: 'new'}]}}");
     let report = site.look();
@@ -265,7 +366,7 @@ fn a_port_is_asked_for_its_own_gateway_alone() {
     site.lock("bob", 18789);
     site.process(START);
     site.look();
-    assert_eq!(site.reader.questions(), [(1, 18789)], "the others' usual port is bob's");
+    assert_eq!(site.reader.questions(), [(Some(1), 18789)], "the others' usual port is bob's");
 }
 
 #[test]
@@ -316,15 +417,20 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 fn a_real_socket_is_asked_and_its_answer_understood() {
     let body = r#"{"ok":true,"status":"started","version":"2026.9.6","uptimeMs":1}"#;
     let gateway = Gateway::answering(&http("200 OK", "content-type: application/json\r\n", body));
+    let before = SystemTime::now();
     let answer = runtime::block_on(probe::ask(gateway.port));
-    assert_eq!(answer, Probe::Started(Some("2026.9.6".to_owned())));
+    let Probe::Started(answer) = answer else { panic!("{answer:?}") };
+    assert_eq!(answer.version.as_deref(), Some("2026.9.6"));
+    // Longer ago than it said, by what the answer may have been on its way.
+    let since = UNIX_EPOCH + Duration::from_millis(answer.since.unwrap());
+    assert!(since < before && since > before - Duration::from_secs(3));
     let requests = gateway.requests.lock().unwrap();
     assert!(requests.len() == 1 && requests[0].starts_with("GET /startupz HTTP/1.1\r\n"));
 
     let starting = http("503 Service Unavailable", "", r#"{"ok":false,"status":"starting"}"#);
-    assert_eq!(ask(&starting), Probe::Starting(None));
+    assert_eq!(ask(&starting), Probe::Starting(Said::default()));
     let draining = http("503 Service Unavailable", "", r#"{"ok":false,"status":"draining"}"#);
-    assert_eq!(ask(&draining), Probe::Draining(None));
+    assert_eq!(ask(&draining), Probe::Draining(Said::default()));
 }
 
 fn ask(answer: &str) -> Probe {
@@ -359,15 +465,17 @@ fn strangers_on_the_port_say_nothing_and_hold_nobody_up() {
     assert_eq!(runtime::block_on(probe::ask(address.port())), Probe::Refused);
 }
 
-/// Every file the reader may come across, with these bytes in it.
-fn everywhere(root: &Path, places: &Places, bytes: &[u8]) {
+/// Every file the reader may come across.
+fn everywhere(root: &Path, places: &Places) -> Vec<PathBuf> {
     let home = root.join("home/ann/.openclaw");
     let uid = rustix::process::getuid().as_raw();
-    for path in [
+    vec![
         home.join("agents/main/sessions/sessions.json"),
         home.join("agents/main/sessions/a.jsonl.lock"),
         home.join("agents/ops/agent/openclaw-agent.sqlite"),
         home.join("agents/ops/agent/openclaw-agent.sqlite-wal"),
+        home.join("agents/ops/agent/openclaw-agent.sqlite-shm"),
+        home.join("agents/ops/agent/openclaw-agent.sqlite-journal"),
         home.join(format!("tmp/openclaw-{uid}/gateway.a.lock")),
         places.temporary.join(format!("openclaw-{uid}/gateway.b.lock")),
         places.proc.join("1/stat"),
@@ -375,9 +483,39 @@ fn everywhere(root: &Path, places: &Places, bytes: &[u8]) {
         places.proc.join(format!("{PID}/cmdline")),
         root.join("lib/openclaw/package.json"),
         home.join("included.json"),
-    ] {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
+    ]
+}
+
+fn fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::remove_file(path).ok();
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+#[cfg(feature = "openclaw-sqlite")]
+#[test]
+fn a_fifo_in_the_place_of_any_file_holds_nobody_up() {
+    let count = everywhere(Path::new("/"), &of_test(Path::new("/"))).len();
+    for number in 0..count {
+        let mut site = Site::new(&["ann"]);
+        let config = "{agents: {$include: 'included.json'}}";
+        site.write("ann", "openclaw.json", config);
+        site.write("ann", "included.json", "{list: [{id: 'main'}, {id: 'ops'}]}");
+        let database = site.home("ann").join("agents/ops/agent/openclaw-agent.sqlite");
+        write(&database, "");
+        let schema = "CREATE TABLE session_nodes (updated_at INTEGER, status TEXT);";
+        rusqlite::Connection::open(&database).unwrap().execute_batch(schema).unwrap();
+        // An empty log: SQLite looks for the others by itself.
+        site.write("ann", "agents/ops/agent/openclaw-agent.sqlite-wal", "");
+        site.lock("ann", 18790);
+        site.process(START);
+        let path = everywhere(site.dir.path(), &of_test(site.dir.path())).swap_remove(number);
+        fifo(&path);
+        let report = site.look();
+        if !path.ends_with("included.json") {
+            assert_eq!(report.view.agents.len(), 2, "{}", path.display());
+        }
     }
 }
 
@@ -434,12 +572,15 @@ proptest! {
     fn no_bytes_in_any_file_are_too_much(bytes in any_bytes(), also_the_config in any::<bool>()) {
         let mut site = Site::new(&["ann"]);
         let places = of_test(site.dir.path());
-        everywhere(site.dir.path(), &places, &bytes);
+        for path in everywhere(site.dir.path(), &places) {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &bytes).unwrap();
+        }
         site.write("ann", "openclaw.json", &config());
         if also_the_config {
             std::fs::write(site.home("ann").join("openclaw.json"), &bytes).unwrap();
         }
-        for answer in [Probe::NotAsked, probe::read(200, &bytes)] {
+        for answer in [Probe::NotAsked, probe::read(200, &bytes, 0)] {
             let report = site.look_and_answer(&answer);
             for agent in &report.view.agents {
                 prop_assert!(agent.id.chars().count() <= 64 && agent.name.chars().count() <= 100);
@@ -478,6 +619,31 @@ proptest! {
         let kept = format!("{report:?} {:?}", site.reader);
         prop_assert!(!kept.contains(SECRET));
     }
+}
+
+#[test]
+fn of_too_many_agents_the_first_are_looked_after_and_the_others_counted() {
+    let mut site = Site::new(&["ann"]);
+    for (roster, open, close) in [("entries", "{", "}"), ("list", "[", "]")] {
+        let agent = |n: usize| match roster {
+            "entries" => format!("a{n}:{{}},"),
+            _ => format!("{{id:'a{n}'}},"),
+        };
+        let agents: String = (0..20_000).map(agent).collect();
+        site.write(
+            "ann",
+            "openclaw.json",
+            &format!("{{agents:{{{roster}:{open}{agents}{close}}}}}"),
+        );
+        let report = site.look();
+        assert_eq!(report.view.agents.len(), 1000);
+        assert_eq!(report.view.agents[999].id, "a999");
+        let troubles: Vec<&String> = report.troubles.iter().collect();
+        let expected = "openclaw.json: 19000 agents beyond the first 1000 are left out";
+        assert!(troubles.len() == 1 && troubles[0].ends_with(expected), "{troubles:?}");
+    }
+    site.write("ann", "openclaw.json", "{}");
+    assert!(site.look().troubles.is_empty());
 }
 
 /// What a hundred agents cost: printed, since it depends on the machine. Run it with

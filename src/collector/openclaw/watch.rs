@@ -6,7 +6,8 @@
 //! Invariants:
 //! - It has a thread of its own: a home directory on a dead network mount, a database that is
 //!   busy or a gateway that does not answer hold up no sample, no delivery and no stop.
-//! - Each trouble is said once in the log when it begins and once when it is over.
+//! - Each trouble is said once in the log when it begins and once when it is over; that OpenClaw's
+//!   state may be hidden is said once.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -92,8 +93,8 @@ fn run(mut settings: Settings, known: &Known, orders: &mpsc::Receiver<Settings>)
         let next = if settings.look {
             watch(&settings, known, orders, &mut said)
         } else {
-            said.tell(BTreeSet::new());
-            known.note(Vec::new());
+            said.tell(BTreeSet::new(), 0);
+            known.note(Vec::new(), 0);
             known.forget_files(since_boot());
             wait(orders, known, Duration::MAX)
         };
@@ -155,7 +156,8 @@ fn watch(
         }
         let report = reader.report(SystemTime::now());
         publish(&report, known);
-        said.tell(report.troubles);
+        let closed_homes = report.closed_homes();
+        said.tell(report.troubles, closed_homes);
         match wait(orders, known, TICK) {
             Next::Tick => {}
             next @ (Next::Settings(_) | Next::Stop) => return next,
@@ -164,7 +166,7 @@ fn watch(
 }
 
 fn publish(report: &Report, known: &Known) {
-    known.note(report.troubles.iter().cloned().collect());
+    known.note(report.troubles.iter().cloned().collect(), report.closed_homes());
     known.read(report.view.clone(), since_boot());
 }
 
@@ -172,10 +174,17 @@ fn publish(report: &Report, known: &Known) {
 #[derive(Debug, Default)]
 struct Said {
     troubles: BTreeSet<String>,
+    closed_homes: bool,
 }
 
 impl Said {
-    fn tell(&mut self, troubles: BTreeSet<String>) {
+    fn tell(&mut self, troubles: BTreeSet<String>, closed_homes: usize) {
+        if closed_homes > 0 && !std::mem::replace(&mut self.closed_homes, true) {
+            tracing::info!(
+                closed_homes,
+                "no state directory of OpenClaw is seen, and some home directories are closed to this user"
+            );
+        }
         for trouble in troubles.difference(&self.troubles) {
             tracing::warn!(%trouble, "OpenClaw cannot be read as a whole");
         }
@@ -219,18 +228,24 @@ mod tests {
                 String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
             };
             let mut said = Said::default();
-            said.tell(BTreeSet::new());
+            said.tell(BTreeSet::new(), 0);
             assert_eq!(lines(), [""; 0], "nothing there, nothing said");
             let one: BTreeSet<String> = ["/a: permission denied".to_owned()].into();
-            said.tell(one.clone());
+            said.tell(one.clone(), 0);
             let begin = lines();
             assert!(begin.len() == 1 && begin[0].contains("WARN"), "{begin:?}");
             assert!(begin[0].contains("/a: permission denied"), "{begin:?}");
-            said.tell(one);
+            said.tell(one, 0);
             assert_eq!(lines(), [""; 0]);
-            said.tell(BTreeSet::new());
+            said.tell(BTreeSet::new(), 0);
             let end = lines();
             assert!(end.len() == 1 && end[0].contains("INFO"), "{end:?}");
+            for closed_homes in [2, 2, 0, 3] {
+                said.tell(BTreeSet::new(), closed_homes);
+            }
+            let hidden = lines();
+            assert!(hidden.len() == 1 && hidden[0].contains("closed_homes=2"), "{hidden:?}");
+            assert!(hidden[0].contains("INFO"), "{hidden:?}");
         });
     }
 

@@ -93,6 +93,23 @@ fn the_worst_fits_a_screen_and_says_the_gravest_first() {
 }
 
 #[test]
+fn closed_homes_are_one_line_beside_what_is_known() {
+    let screen = Screen { width: 80, colour: false, moves: true };
+    let mut status = healthy();
+    status.openclaw.closed_homes = 2;
+    let text = screen.draw(&status, now(), 24);
+    let closed = "no state directory seen; homes closed to the daemon: 2\n";
+    assert!(text.contains(&format!("3 agents\n             {closed}")), "{text}");
+    status.openclaw.version = None;
+    let text = screen.draw(&status, now(), 24);
+    assert!(text.contains(&format!("OpenClaw     {closed}")), "{text}");
+    status.openclaw.troubles = vec!["openclaw_home is not there".to_owned()];
+    let text = screen.draw(&status, now(), 24);
+    assert!(!text.contains("closed"), "a trouble is graver: {text}");
+    assert!(text.contains("OpenClaw     openclaw_home is not there\n"), "{text}");
+}
+
+#[test]
 fn where_the_bridge_listens_or_why_not_is_one_line() {
     let mut status = healthy();
     let mut line = |bridge: Bridge| {
