@@ -92,13 +92,17 @@ impl Screen {
         lines.lines.join("\n") + "\n"
     }
 
-    /// Lines in the place of those before them.
-    pub fn frame(&self, text: &str, first: bool) -> String {
+    /// Lines in the place of those before them, on a terminal of so many rows: one more than fit
+    /// would scroll it each time.
+    pub fn frame(&self, text: &str, first: bool, rows: usize) -> String {
         if !self.moves {
             return format!("{text}\n");
         }
         let start = if first { "\u{1b}[2J\u{1b}[H" } else { "\u{1b}[H" };
-        let body: String = text.lines().map(|line| format!("{line}\u{1b}[K\n")).collect();
+        // The cursor stands below the last one.
+        let most = rows.saturating_sub(1).max(1);
+        let body: String =
+            text.lines().take(most).map(|line| format!("{line}\u{1b}[K\n")).collect();
         format!("{start}{body}\u{1b}[J")
     }
 }
