@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use harborforge_connector::control::server::MOST_CLIENTS;
+use harborforge_connector::control::server::{MOST_CLIENTS, MOST_REFUSED};
 use serde_json::Value;
 
 use support::{Site, monitor, outcome, real_time, run};
@@ -112,6 +112,56 @@ fn what_is_no_request_is_refused_and_hurts_nobody() {
         daemon.has_appended(before + 1).await;
         assert!(daemon.is_confirmed("websocket").await > before, "it goes on delivering");
         drop(silent);
+        daemon.stop().await;
+    });
+}
+
+#[test]
+fn a_flood_costs_a_bounded_number_of_descriptors_and_delays_nothing() {
+    run(async {
+        const FLOOD: usize = 300;
+        let monitor = monitor(real_time()).await;
+        let site = Site::websocket(&monitor);
+        let mut daemon = site.start();
+        daemon.is_confirmed("websocket").await;
+        let directory = format!("/proc/{}/fd", daemon.pid());
+        let descriptors = || std::fs::read_dir(&directory).unwrap().count();
+        let (before, mut most) = (descriptors(), 0);
+        let flood: Vec<_> = (0..FLOOD)
+            .map(|_| {
+                let stream = UnixStream::connect(site.path("control.sock")).unwrap();
+                most = most.max(descriptors());
+                stream
+            })
+            .collect();
+        // The queue and the link open and close some of their own meanwhile.
+        let bound = MOST_CLIENTS + MOST_REFUSED + 32;
+        assert!(most <= before + bound, "{most} after {before}");
+        let last = daemon.appended();
+        daemon.has_appended(last + 1).await;
+        assert!(daemon.is_confirmed("websocket").await > last, "it goes on delivering");
+        drop(flood);
+        assert_eq!(ask(&site, r#"{"v":1,"do":"status"}"#)[0]["item"]["running"], true);
+        daemon.stop().await;
+    });
+}
+
+#[test]
+fn the_status_tells_the_directory_in_use() {
+    run(async {
+        let monitor = monitor(real_time()).await;
+        let mut site = Site::websocket(&monitor);
+        let mut daemon = site.start();
+        daemon.has_appended(1).await;
+        let elsewhere = site.path("elsewhere");
+        site.set("data_dir", elsewhere.to_str().unwrap());
+        daemon.reload(&site);
+        daemon.says("changed, takes effect at the next start").await;
+        // The reload is over when the next one is.
+        daemon.reload(&site);
+        daemon.says("configuration reloaded, nothing has changed").await;
+        let lines = ask(&site, r#"{"v":1,"do":"status"}"#);
+        assert_eq!(lines[0]["item"]["data_dir"], site.data_dir().to_str().unwrap());
         daemon.stop().await;
     });
 }

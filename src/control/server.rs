@@ -14,8 +14,8 @@ use futures_util::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use serde::Serialize;
 
 use super::enroll::{self, Enrolling};
-pub use super::places::MOST_CLIENTS;
 use super::places::{Given, Places};
+pub use super::places::{MOST_CLIENTS, MOST_REFUSED};
 use super::protocol::{
     Access, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION, Versioned,
 };
