@@ -108,7 +108,7 @@ fn readers_are_waited_for_a_moment() {
     let (store, thread) = start(dir.path());
     store.stop();
     assert!(matches!(thread.join(), Stopped::Cleanly));
-    let now = super::stamp(clock::Clock::new().stamp());
+    let now = stamp(clock::Clock::new().stamp());
     let open = || Queue::open(dir.path(), Options::default(), now);
     let inspect = || Inspector::open(dir.path()).unwrap();
     // One that is done soon.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::advice::{Advice, advice};
 use super::place;
+use crate::cli::terminal::words;
 use crate::control::status::{Bridge, Link, Queue, Status, Success};
 use crate::health::{LinkState, Standing};
 use crate::sender::classify::printable;
@@ -278,33 +279,6 @@ impl Lines {
             self.lines.push(format!("{before}{line}").trim_end().to_owned());
         }
     }
-}
-
-/// Lines of at most so many characters, broken between words where that is possible.
-fn words(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let (mut line, mut used) = (String::new(), 0);
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + rest.len() > width {
-            lines.push(std::mem::take(&mut line));
-            used = 0;
-        }
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        // One that is longer than a line is broken where it must.
-        while rest.len() > width {
-            let tail = rest.split_off(width);
-            lines.push(rest.into_iter().collect());
-            rest = tail;
-        }
-        used += rest.len();
-        line.extend(rest);
-    }
-    lines.push(line);
-    lines
 }
 
 /// The newest values as bars, the highest standing for `most`; a gap where there is no value.

@@ -14,6 +14,7 @@ use harborforge_storage::{Error, GenerationReport, Inspector, QueueReport};
 
 use self::show::{Format, Printer};
 use super::args::{VerifyArgs, VerifyFormat};
+use super::terminal::Look;
 use super::{CliError, Context, Exit, scratch};
 use crate::config::Need;
 use crate::control::client::{Answer, Client, ClientError};
@@ -33,7 +34,8 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
         None if stdout.is_terminal() => Format::Table,
         None => Format::Jsonl,
     };
-    let mut printer = Printer::new(format, &config.data_dir, BufWriter::new(stdout));
+    let width = Look::of_stdout().width;
+    let mut printer = Printer::new(format, width, &config.data_dir, BufWriter::new(stdout));
     if let Some(daemon) = context.daemon_of_queue(&config)? {
         super::end_at_once()?;
         printer.asks_a_daemon();
