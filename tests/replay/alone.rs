@@ -233,7 +233,8 @@ fn the_enrolled_credential_counts_as_it_does_for_a_daemon() {
         let fresh = monitor.issue_challenge();
         site.hide(&fresh);
         let flags = Flags { config: Some(site.configure()), set: Vec::new() };
-        let configured = load(&Sources::of_process(flags), Need::Backend).unwrap().config;
+        let sources = Sources { env: BTreeMap::new(), ..Sources::of_process(flags) };
+        let configured = load(&sources, Need::Backend).unwrap().config;
         let credential = Credential::challenge(&fresh).unwrap();
         Enrolled::new(credential, &configured).unwrap().write(&site.data_dir()).unwrap();
         assert_eq!(done(&site, &[])["delivered"], 3);
