@@ -326,6 +326,7 @@ mod tests {
             assert!(refusal.message.contains(part), "{refusal}");
         }
     }
+
     #[test]
     fn a_stop_is_no_fault_of_the_queue() {
         let refusal = of_store(&StoreError::Closed);
