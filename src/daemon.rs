@@ -212,6 +212,7 @@ impl Daemon {
             store: store.clone(),
             health,
             config: Mutex::new(config.clone()),
+            data_dir: data_dir.clone(),
             started: SystemTime::now(),
             replay,
             bridge: Standing::default(),

@@ -10,6 +10,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub enum Standing {
     Elsewhere,
 }
 
+/// A configuration with the credential that counts, and the standing of the enrolled one.
+pub type Weighed = (Arc<Config>, Option<Standing>);
+
 impl Enrolled {
     /// A credential to be used in place of the one that `configured` has; `None` when there is
     /// nothing it could stand in for.
@@ -73,6 +77,25 @@ impl Enrolled {
         } else {
             Standing::Preferred
         }
+    }
+
+    /// The configuration with the credential that counts, and what the enrolled one is worth
+    /// beside it; nothing is changed by looking. `None` when there is none.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load): the configured credential counts then.
+    pub fn weigh(configured: &Arc<Config>, data_dir: &Path) -> io::Result<Weighed> {
+        let as_configured = || configured.clone();
+        let Some(enrolled) = Self::load(data_dir)? else { return Ok((as_configured(), None)) };
+        let standing = enrolled.standing(configured);
+        let config = match standing {
+            Standing::Preferred => {
+                let credential = Some(enrolled.credential);
+                Arc::new(Config { credential, ..(**configured).clone() })
+            }
+            Standing::CaughtUp | Standing::Superseded | Standing::Elsewhere => as_configured(),
+        };
+        Ok((config, Some(standing)))
     }
 
     /// What is kept in a data directory; `None` when nothing is.
@@ -244,6 +267,25 @@ mod tests {
         Enrolled::forget(dir.path()).unwrap();
         Enrolled::forget(dir.path()).unwrap();
         assert!(Enrolled::load(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn weighing_it_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let weigh = |configured: Config| Enrolled::weigh(&Arc::new(configured), dir.path());
+        let (config, standing) = weigh(challenge(OLD)).unwrap();
+        assert_eq!(standing, None);
+        assert!(config.credential.as_ref().unwrap().is_same(&Credential::challenge(OLD).unwrap()));
+        new().write(dir.path()).unwrap();
+        let other = "33333333-3333-4333-8333-333333333333";
+        for (configured, used) in [(OLD, NEW), (NEW, NEW), (other, other)] {
+            let (config, standing) = weigh(challenge(configured)).unwrap();
+            let used = Credential::challenge(used).unwrap();
+            assert!(config.credential.as_ref().unwrap().is_same(&used), "{standing:?}");
+            assert!(path(dir.path()).exists(), "{standing:?}");
+        }
+        fs::write(path(dir.path()), "{").unwrap();
+        assert!(weigh(challenge(OLD)).is_err());
     }
 
     #[test]

@@ -100,6 +100,11 @@ pub async fn sleep(duration: Duration) {
     async_std::task::sleep(duration).await;
 }
 
+/// Lets the other tasks have their turn.
+pub async fn yield_now() {
+    async_std::task::yield_now().await;
+}
+
 /// The future's output, or `None` when it took longer; the future is dropped then.
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
     async_std::future::timeout(duration, future).await.ok()

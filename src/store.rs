@@ -160,18 +160,49 @@ impl StoreThread {
     }
 }
 
-/// Opens the queue in `dir` on a thread of its own. A queue that cannot be opened for want of
+/// How long readers of the queue's files are waited for: a `status` without a daemon takes a
+/// moment, and may be asked every second.
+const READERS_WITHIN: Duration = Duration::from_secs(5);
+const READERS_EVERY: Duration = Duration::from_millis(100);
+
+/// Opens a queue for writing, and waits a few seconds for those who only read it.
+///
+/// # Errors
+/// Those of `open`; [`Error::Reading`] when readers stay.
+pub fn after_readers<T>(
+    mut open: impl FnMut() -> Result<T, Error>,
+    mut wait: impl FnMut(Duration),
+) -> Result<T, Error> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match open() {
+            Err(Error::Reading { path }) if waited < READERS_WITHIN => {
+                if waited.is_zero() {
+                    tracing::info!(path = %path.display(), "another process reads the queue, waiting for its end");
+                }
+                wait(READERS_EVERY);
+                waited += READERS_EVERY;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Opens the queue in `dir` on a thread of its own. Readers are waited for a moment. A queue that cannot be opened for want of
 /// space, permission or descriptors is tried again by the thread: the daemon samples on.
 ///
 /// # Errors
-/// When another process holds the queue, its format is newer, or the thread cannot be started.
+/// When another process holds or reads the queue, its format is newer, or the thread cannot be started.
 pub fn start(
     dir: PathBuf,
     options: Options,
     clock: clock::Clock,
 ) -> Result<(Store, StoreThread), StartError> {
-    let first = match Queue::open(&dir, options.clone(), stamp(clock.stamp())) {
+    let open = || Queue::open(&dir, options.clone(), stamp(clock.stamp()));
+    let first = match after_readers(open, std::thread::sleep) {
         Err(error) if !error.is_retryable() => return Err(StartError::Queue(error)),
+        // Said to whoever starts it: what is sampled meanwhile would be in memory alone.
+        Err(error @ Error::Reading { .. }) => return Err(StartError::Queue(error)),
         // What can be tried again is said and tried again by the thread.
         first => first,
     };

@@ -9,11 +9,12 @@ mod support;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
-use harborforge_connector::control::server::MOST_CLIENTS;
+use harborforge_connector::control::server::{MOST_CLIENTS, MOST_REFUSED};
 use serde_json::Value;
 
-use support::{Site, monitor, outcome, real_time, run};
+use support::{PATIENCE, Site, monitor, outcome, real_time, run};
 
 /// Sends a line and reads the answer to its end.
 fn ask(site: &Site, line: &str) -> Vec<Value> {
@@ -24,6 +25,22 @@ fn ask(site: &Site, line: &str) -> Vec<Value> {
         .lines()
         .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
         .collect()
+}
+
+/// Asks for the status until the answer contains this.
+fn asked_until(site: &Site, wanted: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let mut answer = String::new();
+        let mut stream = UnixStream::connect(site.path("control.sock")).unwrap();
+        // A connection that is refused before it was read may be reset.
+        let asked = stream.write_all(b"{\"v\":1,\"do\":\"status\"}\n");
+        let read = asked.and_then(|()| stream.read_to_string(&mut answer));
+        if read.is_ok() && answer.contains(wanted) {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no {wanted} in {answer}");
+    }
 }
 
 #[test]
@@ -98,20 +115,63 @@ fn what_is_no_request_is_refused_and_hurts_nobody() {
         let path = site.path("control.sock");
         let silent: Vec<_> =
             (0..MOST_CLIENTS).map(|_| UnixStream::connect(&path).unwrap()).collect();
-        let busy = loop {
-            let mut answer = String::new();
-            let mut stream = UnixStream::connect(&path).unwrap();
-            stream.write_all(b"{\"v\":1,\"do\":\"status\"}\n").unwrap();
-            // A connection that is refused before it was read may be reset.
-            if stream.read_to_string(&mut answer).is_ok() && answer.contains("busy") {
-                break answer;
-            }
-        };
+        let busy = asked_until(&site, "busy");
         assert!(busy.contains("try again"), "{busy}");
         let before = daemon.is_confirmed("websocket").await;
         daemon.has_appended(before + 1).await;
         assert!(daemon.is_confirmed("websocket").await > before, "it goes on delivering");
         drop(silent);
+        daemon.stop().await;
+    });
+}
+
+#[test]
+fn a_flood_costs_a_bounded_number_of_descriptors_and_delays_nothing() {
+    run(async {
+        const FLOOD: usize = 300;
+        let monitor = monitor(real_time()).await;
+        let site = Site::websocket(&monitor);
+        let mut daemon = site.start();
+        daemon.is_confirmed("websocket").await;
+        let directory = format!("/proc/{}/fd", daemon.pid());
+        let descriptors = || std::fs::read_dir(&directory).unwrap().count();
+        let (before, mut most) = (descriptors(), 0);
+        let flood: Vec<_> = (0..FLOOD)
+            .map(|_| {
+                let stream = UnixStream::connect(site.path("control.sock")).unwrap();
+                most = most.max(descriptors());
+                stream
+            })
+            .collect();
+        // The queue and the link open and close some of their own meanwhile.
+        let bound = MOST_CLIENTS + MOST_REFUSED + 32;
+        assert!(most <= before + bound, "{most} after {before}");
+        let last = daemon.appended();
+        daemon.has_appended(last + 1).await;
+        assert!(daemon.is_confirmed("websocket").await > last, "it goes on delivering");
+        // Their places are free again once the daemon has noticed.
+        drop(flood);
+        asked_until(&site, "\"running\":true");
+        daemon.stop().await;
+    });
+}
+
+#[test]
+fn the_status_tells_the_directory_in_use() {
+    run(async {
+        let monitor = monitor(real_time()).await;
+        let mut site = Site::websocket(&monitor);
+        let mut daemon = site.start();
+        daemon.has_appended(1).await;
+        let elsewhere = site.path("elsewhere");
+        site.set("data_dir", elsewhere.to_str().unwrap());
+        daemon.reload(&site);
+        daemon.says("changed, takes effect at the next start").await;
+        // The reload is over when the next one is.
+        daemon.reload(&site);
+        daemon.says("configuration reloaded, nothing has changed").await;
+        let lines = ask(&site, r#"{"v":1,"do":"status"}"#);
+        assert_eq!(lines[0]["item"]["data_dir"], site.data_dir().to_str().unwrap());
         daemon.stop().await;
     });
 }

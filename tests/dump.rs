@@ -9,11 +9,14 @@ mod alone;
 mod terminal;
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use harborforge_storage::{Confirmation, NewRecord, Options, Queue, Stamp};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use alone::{alone, output, spawn};
@@ -37,9 +40,10 @@ fn payload(seq: u64) -> Vec<u8> {
 fn filled(dir: &Path) {
     let _alone = alone();
     let (mut queue, _) = Queue::open(dir, Options::default(), stamp(0)).unwrap();
-    for seq in 1..=600 {
-        let payload = payload(seq);
-        queue.append(&[NewRecord { stamp: stamp(seq), payload: &payload }]).unwrap();
+    let samples: Vec<_> = (1..=600).map(|seq| (stamp(seq), payload(seq))).collect();
+    for portion in samples.chunks(50) {
+        let records = portion.iter().map(|(stamp, payload)| NewRecord { stamp: *stamp, payload });
+        queue.append(&records.collect::<Vec<_>>()).unwrap();
     }
     queue.acknowledge(100, Confirmation { wall_ms: START, tag: 2 }).unwrap();
     queue.reject(101, "HTTP 422: odd", stamp(601)).unwrap();
@@ -64,6 +68,10 @@ impl Bench {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        self.program(&[&["dump"], args].concat())
+    }
+
+    fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harborforge-connector"));
         command
             .env_clear()
@@ -71,7 +79,6 @@ impl Bench {
             .env("HARBORFORGE_DATA_DIR", self.data_dir())
             .env("HARBORFORGE_IDENTIFIER", "vps.t1")
             .env("HARBORFORGE_CONFIG", self.dir.path().join("none.toml"))
-            .arg("dump")
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -79,6 +86,12 @@ impl Bench {
         // A configuration that is named has to be there.
         fs::write(self.dir.path().join("none.toml"), "").unwrap();
         command
+    }
+
+    /// Private copies there are.
+    fn copies(&self) -> Vec<PathBuf> {
+        let beside = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        beside.filter(|path| path.display().to_string().contains("harborforge-queue-")).collect()
     }
 
     fn dump(&self, args: &[&str]) -> Output {
@@ -219,6 +232,86 @@ fn a_closed_pipe_ends_quietly() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+/// Reached only when something is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again, and gives up on a process that never gets there.
+fn until<T>(child: &mut Child, mut look: impl FnMut(&mut Child) -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look(child) {
+            return found;
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("nothing has come of it");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signalled(child: &mut Child, signal: Signal) -> Option<i32> {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+    until(child, |child| child.try_wait().unwrap()).code()
+}
+
+#[test]
+fn a_signal_ends_a_dump_that_nobody_reads() {
+    let bench = Bench::new();
+    // Under nohup it is ignored, here as in the program.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 == 1;
+    let hang_up = (!ignored).then_some(Signal::HUP);
+    for signal in [Signal::INT, Signal::TERM].into_iter().chain(hang_up) {
+        let mut child = spawn(&mut bench.command(&["--state", "all"]));
+        // It has begun, and more comes than a pipe holds.
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
+        assert_eq!(bench.copies().len(), 1, "it reads a copy");
+        assert_eq!(signalled(&mut child, signal), Some(130), "{signal:?}");
+        assert!(bench.copies().is_empty(), "{signal:?}");
+        drop(stdout);
+    }
+}
+
+/// Whatever reads the files leaves no copy of the telemetry behind, wherever it is interrupted.
+#[test]
+fn no_reader_leaves_a_copy_when_it_is_interrupted() {
+    let bench = Bench::new();
+    // Copying waits for ever in the middle of each part of the queue.
+    for entry in fs::read_dir(bench.data_dir().join("queue")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            let fifo = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), fifo, mode, 0).unwrap();
+        }
+    }
+    for args in [&["dump"][..], &["verify"], &["status"], &["replay", "--dry-run"]] {
+        let mut child = spawn(&mut bench.program(args));
+        until(&mut child, |child| {
+            assert!(child.try_wait().unwrap().is_none(), "{args:?} copies nothing");
+            bench.copies().iter().find(|copy| fs::read_dir(copy).unwrap().count() > 0).cloned()
+        });
+        assert_eq!(signalled(&mut child, Signal::INT), Some(130), "{args:?}");
+        assert!(bench.copies().is_empty(), "{args:?}");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{args:?}");
+    }
+}
+
+/// As `dump` tells it.
+#[test]
+fn a_dry_run_tells_what_it_cannot_read() {
+    let bench = Bench::new();
+    fs::write(bench.data_dir().join("queue/manifest"), "damaged").unwrap();
+    let output = output(&mut bench.program(&["replay", "--dry-run"]));
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("manifest: it cannot be read and will be rebuilt"), "{said}");
 }
 
 #[test]

@@ -6,10 +6,12 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+
 use harborforge_storage::{Confirmation, Set};
 use serde_json::Value;
 
-use support::{Site, alone, monitor, outcome, real_time, run};
+use support::{Site, alone, monitor, outcome, real_time, run, spawn, terminal};
 
 /// 10 samples: 1 to 5 delivered, 6 rejected, 7 to 10 waiting.
 fn fill(site: &Site) {
@@ -50,6 +52,7 @@ fn without_a_daemon_it_opens_the_queue_and_says_what_went() {
 
         let (code, _, said) = purge(&site, &["--yes"]);
         assert_eq!(code, 2, "{said}");
+        assert!(said.contains("<--rejected|--sent|--quarantine>"), "{said}");
         let (code, lines, said) = purge(&site, &["--rejected"]);
         assert_eq!((code, lines.len()), (2, 0));
         assert!(said.contains("say --yes"), "{said}");
@@ -90,7 +93,7 @@ fn a_running_daemon_does_it_on_request() {
         let line = daemon.says("purged on request").await;
         assert!(line.names(&["Rejected"]), "{}", line.text);
         let asked = daemon.count("asked over the control socket");
-        assert!(asked >= 3, "each change is logged");
+        assert_eq!(asked, 2, "each change is logged");
         daemon.stop().await;
         let books = site.books();
         assert_eq!((books.rejected.len(), books.gaps), (0, 0));
@@ -136,4 +139,47 @@ fn on_a_terminal_it_asks_first() {
         assert!(screen.contains(says), "{screen}");
     }
     assert_eq!(left(&site), [4, 5, 0]);
+}
+
+/// While somebody thinks, nothing is held: a daemon may start, and what it changes is asked about
+/// again.
+#[test]
+fn the_queue_is_free_while_it_asks() {
+    let site = run(async { Site::websocket(&monitor(real_time()).await) });
+    fill(&site);
+    let program = env!("CARGO_BIN_EXE_harborforge-connector");
+    let line = format!("{program} --config {} purge --rejected", site.configure().display());
+    // It says so where there is no terminal to be had.
+    if support::on_terminal("true", 80, "").is_none() {
+        return;
+    }
+    let mut child = spawn(&mut terminal(&line, 80, &[]));
+    let (mut typed, mut shown) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut until = |wanted: &str| {
+        let mut text = String::new();
+        let mut byte = [0];
+        while !text.ends_with(wanted) {
+            assert_eq!(shown.read(&mut byte).unwrap(), 1, "{wanted} in {text}");
+            text.push(char::from(byte[0]));
+        }
+        text
+    };
+    let asked = until("[y/N] ");
+    assert!(asked.contains("Delete 1 rejected sample ("), "{asked}");
+    {
+        let _alone = alone();
+        let mut queue = site.queue();
+        let now = queue.stats().oldest_pending.unwrap();
+        queue.reject(8, "HTTP 422: odd", now).unwrap();
+        queue.close().unwrap();
+    }
+    typed.write_all(b"y\n").unwrap();
+    let again = until("[y/N] ");
+    assert!(again.contains("more or less of it by now"), "{again}");
+    assert!(again.contains("Delete 2 rejected samples ("), "{again}");
+    assert_eq!(left(&site), [3, 5, 2], "nothing went");
+    typed.write_all(b"y\n").unwrap();
+    until("deleted 2 rejected samples");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(left(&site), [3, 5, 0]);
 }

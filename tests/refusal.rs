@@ -11,6 +11,9 @@ use harborforge_monitor::{Fault, Mode, Monitor, Options, Reason, Route, other_te
 
 use support::{Daemon, PATIENCE, Site, batching, has_all, monitor, plain, run, seqs};
 
+/// No key's fingerprint.
+const PIN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
 /// The message of a failure worth telling.
 const COMPLAINT: &str = "not delivered, samples are kept";
 
@@ -296,5 +299,40 @@ fn a_monitor_that_forgot_everybody_is_waited_for() {
             recovers(&monitor, &site, daemon).await;
         };
         join_all([waits(plain()), waits(batching())]).await;
+    });
+}
+
+/// What comes in the key's place is no key to compare with the pinned one.
+#[test]
+fn advice_about_the_key_is_given_where_there_is_one() {
+    run(async {
+        let complaint = async |fault: Fault, pin: Option<&str>| {
+            let monitor = monitor(plain()).await;
+            monitor.misbehave(fault.at(Route::Key));
+            let mut site = Site::new(&monitor);
+            if let Some(pin) = pin {
+                site.set("public_key_sha256", pin);
+            }
+            let mut daemon = site.start();
+            let line = daemon.complains(&["ey", "advice"]).await;
+            daemon.stop().await;
+            line.json["advice"].as_str().unwrap().to_owned()
+        };
+        let redirect = Fault::Status {
+            status: 302,
+            headers: vec![("location".into(), "https://login.example/".into())],
+            body: String::new(),
+        };
+        let (portal, redirect, away, pinned) = join!(
+            complaint(Fault::Portal, None),
+            complaint(redirect, None),
+            complaint(Fault::status(404), None),
+            complaint(Fault::WrongKey, Some(PIN)),
+        );
+        for advice in [portal, redirect, away] {
+            assert!(advice.contains("what stands between here and the Monitor"), "{advice}");
+            assert!(!advice.contains("public_key_sha256"), "{advice}");
+        }
+        assert!(pinned.contains("public_key_sha256"), "{pinned}");
     });
 }

@@ -214,9 +214,12 @@ pub struct DumpArgs {
 
 /// Arguments of `purge`.
 #[derive(Debug, clap::Args)]
+#[command(group(
+    ArgGroup::new("kinds").args(["rejected", "sent", "quarantine"]).required(true).multiple(true)
+))]
 pub struct PurgeArgs {
     /// The samples the Monitor refused for good
-    #[arg(long, required_unless_present_any = ["sent", "quarantine"])]
+    #[arg(long)]
     pub rejected: bool,
     /// The delivered samples kept for `replay --sent`
     #[arg(long)]

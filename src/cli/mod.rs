@@ -17,8 +17,10 @@ pub mod purge;
 pub mod replay;
 pub mod run;
 pub mod sample;
+mod scratch;
 pub mod status;
 mod terminal;
+mod unreadable;
 pub mod verify;
 
 use std::error::Error;
@@ -159,12 +161,12 @@ impl CliError {
 
     pub(crate) fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
-            [only] => format!("configuration: {only}"),
+            [only] => format!("configuration: {}", unreadable::told(only)),
             several => {
                 let mut message = format!("configuration, {} faults:", several.len());
                 for error in several {
                     message.push_str("\n  ");
-                    message.push_str(&error.to_string());
+                    message.push_str(&unreadable::told(error));
                 }
                 message
             }
@@ -275,7 +277,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let context =
         Context { flags: Flags { config: args.config, set: args.set }, verbose: args.verbose };
-    match dispatch(&args.command, &context) {
+    let done = dispatch(&args.command, &context);
+    scratch::end_if_interrupted();
+    match done {
         Ok(()) => Exit::Done.into(),
         Err(error) => {
             report(&error, context.verbose);
@@ -313,18 +317,6 @@ fn end_at_once() -> Result<(), CliError> {
         )?;
     }
     Ok(())
-}
-
-/// A flag that SIGINT and SIGTERM raise instead of ending the process, for a command that has
-/// something to clean up.
-fn interruption() -> Result<Arc<AtomicBool>, CliError> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
-            CliError::new(Exit::Failed, format!("cannot listen for signals: {error}"))
-        })?;
-    }
-    Ok(interrupted)
 }
 
 /// When one of the database engine's own threads panics, whoever waits for it would wait for ever:

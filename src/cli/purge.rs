@@ -1,14 +1,14 @@
 //! `purge`: deletes samples that are kept though nothing waits for them.
 //!
 //! Invariants: what waits for delivery is never touched; nothing is deleted before the user has
-//! said yes, on a terminal or by `--yes`; a queue is never made. With a daemon it is the daemon
-//! that deletes.
+//! said yes, on a terminal or by `--yes`, to what is then there; a queue is never made, and none is
+//! held while the user thinks. With a daemon it is the daemon that deletes.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use harborforge_storage::{Error, Queue};
+use harborforge_storage::{Error, Queue, Stamp};
 use serde::Serialize;
 
 use super::args::PurgeArgs;
@@ -18,7 +18,7 @@ use crate::config::{Config, Need};
 use crate::control::client::Answer;
 use crate::control::protocol::{Purge, PurgeEnd, Request};
 use crate::daemon::queue_options;
-use crate::store::stamp;
+use crate::store::{after_readers, stamp};
 
 /// Deletes what the arguments name.
 ///
@@ -37,39 +37,114 @@ pub fn run(args: &PurgeArgs, context: &Context) -> Result<(), CliError> {
         (args.quarantine, Purge::Quarantine),
     ];
     let kinds: Vec<_> = named.iter().filter(|(named, _)| *named).map(|(_, kind)| *kind).collect();
-    let live = context.daemon_of_queue(&config)?.is_some();
-    if live {
-        let mut ask = |what, dry_run| asked(context, &config, what, dry_run);
-        return each(&kinds, args.yes, &mut ask);
+    let hands = Hands { context, config: &config };
+    if args.yes {
+        return hands.all(&kinds);
     }
-    let mut queue = open(&config)?;
-    let now = stamp(clock::Clock::new().stamp());
-    let failed = |error: Error| CliError::of_queue(&error, &config.control_socket);
-    let done = each(&kinds, args.yes, &mut |what, dry_run| {
-        let purged =
-            if dry_run { Ok(queue.purgeable(what.into())) } else { queue.purge(what.into(), now) };
-        Ok(purged.map_err(failed)?.into())
-    });
-    let closed = queue.close().map_err(failed);
-    done.and(closed)
-}
-
-/// Looks, asks, deletes and tells, kind by kind.
-fn each(
-    kinds: &[Purge],
-    yes: bool,
-    purge: &mut dyn FnMut(Purge, bool) -> Result<PurgeEnd, CliError>,
-) -> Result<(), CliError> {
-    for &what in kinds {
-        let found = purge(what, true)?;
-        let going = found.records > 0 && (yes || confirmed(what, &found)?);
-        if found.records > 0 && !going {
-            return Err(CliError::new(Exit::Failed, "nothing more was deleted"));
-        }
-        let done = if going { purge(what, false)? } else { found };
-        tell(what, &done).map_err(|error| CliError::of_output(&error))?;
+    for what in kinds {
+        hands.one(what)?;
     }
     Ok(())
+}
+
+/// Looks and deletes, by the daemon where one has the queue and in the files else. Which of the two
+/// is found out each time: while somebody is asked, a daemon may start or end.
+struct Hands<'a> {
+    context: &'a Context,
+    config: &'a Config,
+}
+
+/// What would go, and whether it is a daemon that says so.
+struct Seen {
+    live: bool,
+    found: PurgeEnd,
+}
+
+impl Hands<'_> {
+    /// Without a question.
+    fn all(&self, kinds: &[Purge]) -> Result<(), CliError> {
+        if self.daemon_has_it()? {
+            return kinds.iter().try_for_each(|&what| tell(what, &self.ask(what, false)?));
+        }
+        self.in_files(|queue, now| {
+            kinds.iter().try_for_each(|&what| tell(what, &self.delete(queue, what, now)?))
+        })
+    }
+
+    /// Looks, asks, deletes and tells. Nothing is held while the user thinks.
+    fn one(&self, what: Purge) -> Result<(), CliError> {
+        let mut seen = self.look(what)?;
+        loop {
+            if seen.found.records == 0 {
+                return tell(what, &seen.found);
+            }
+            if !confirmed(what, &seen.found)? {
+                return Err(CliError::new(Exit::Failed, "nothing more was deleted"));
+            }
+            match self.delete_seen(what, &seen)? {
+                Ok(done) => return tell(what, &done),
+                Err(now) => seen = now,
+            }
+            // A closed stderr leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "There is more or less of it by now.");
+        }
+    }
+
+    fn look(&self, what: Purge) -> Result<Seen, CliError> {
+        if self.daemon_has_it()? {
+            return Ok(Seen { live: true, found: self.ask(what, true)? });
+        }
+        let found = self.in_files(|queue, _| Ok(queue.purgeable(what.into()).into()))?;
+        Ok(Seen { live: false, found })
+    }
+
+    /// Deletes what was seen; where there is another number of it by now, nothing, and tells that.
+    fn delete_seen(&self, what: Purge, seen: &Seen) -> Result<Result<PurgeEnd, Seen>, CliError> {
+        let same = |found: &PurgeEnd| found.records == seen.found.records;
+        if self.daemon_has_it()? {
+            // While a daemon works they change all the time, and nobody would come to an end.
+            let found = if seen.live { seen.found } else { self.ask(what, true)? };
+            if !same(&found) {
+                return Ok(Err(Seen { live: true, found }));
+            }
+            return self.ask(what, false).map(Ok);
+        }
+        self.in_files(|queue, now| {
+            let found = PurgeEnd::from(queue.purgeable(what.into()));
+            if !same(&found) {
+                return Ok(Err(Seen { live: false, found }));
+            }
+            self.delete(queue, what, now).map(Ok)
+        })
+    }
+
+    fn daemon_has_it(&self) -> Result<bool, CliError> {
+        Ok(self.context.daemon_of_queue(self.config)?.is_some())
+    }
+
+    /// By the daemon.
+    fn ask(&self, what: Purge, dry_run: bool) -> Result<PurgeEnd, CliError> {
+        asked(self.context, self.config, what, dry_run)
+    }
+
+    fn delete(&self, queue: &mut Queue, what: Purge, now: Stamp) -> Result<PurgeEnd, CliError> {
+        Ok(queue.purge(what.into(), now).map_err(|error| self.failed(&error))?.into())
+    }
+
+    /// Opens the queue, does this with it, and closes it whatever comes of it.
+    fn in_files<T>(
+        &self,
+        work: impl FnOnce(&mut Queue, Stamp) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        let mut queue = open(self.config)?;
+        let done = work(&mut queue, stamp(clock::Clock::new().stamp()));
+        let closed = queue.close().map_err(|error| self.failed(&error));
+        done.and_then(|done| closed.map(|()| done))
+    }
+
+    fn failed(&self, error: &Error) -> CliError {
+        CliError::of_queue(error, &self.config.control_socket)
+    }
 }
 
 /// Has the daemon do it.
@@ -98,7 +173,8 @@ fn open(config: &Config) -> Result<Queue, CliError> {
     let dir = &config.data_dir;
     stranger(&dir.join("queue"))?;
     let now = stamp(clock::Clock::new().stamp());
-    let (queue, report) = Queue::open_existing(dir, queue_options(config), now)
+    let opening = || Queue::open_existing(dir, queue_options(config), now);
+    let (queue, report) = after_readers(opening, std::thread::sleep)
         .map_err(|error| CliError::of_queue(&error, &config.control_socket))?;
     if !report.is_clean() {
         // A closed stderr leaves nobody to tell.
@@ -161,7 +237,11 @@ struct Line {
     done: PurgeEnd,
 }
 
-fn tell(what: Purge, done: &PurgeEnd) -> io::Result<()> {
+fn tell(what: Purge, done: &PurgeEnd) -> Result<(), CliError> {
+    print(what, done).map_err(|error| CliError::of_output(&error))
+}
+
+fn print(what: Purge, done: &PurgeEnd) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !out.is_terminal() {
         serde_json::to_writer(&mut out, &Line { what, done: *done })?;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use self::screen::Screen;
 use super::args::StatusArgs;
 use super::terminal::Look;
-use super::{CliError, Context, Exit, end_at_once};
+use super::{CliError, Context, Exit, end_at_once, scratch};
 use crate::config::{Config, Need};
 use crate::control::client::{Answer, Client, ClientError};
 use crate::control::protocol::Request;
@@ -44,6 +44,7 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<(), CliError> {
         return show(screen.as_ref(), &status).map_err(|error| CliError::of_output(&error));
     }
     let text = format!("no daemon answers on {}", socket.display());
+    scratch::ready()?;
     let (status, trouble) = match files::look(&config) {
         Ok(status) => (status, None),
         Err(error) => (files::nothing(&config), Some(error)),
@@ -99,11 +100,14 @@ fn watch(screen: Option<&Screen>, config: &Config) -> Result<(), CliError> {
                 | ClientError::Answer(_)),
             ) => return Err(CliError::of_client(&error)),
         };
+        let rows = rows();
         let text = match (screen, &status) {
-            (Some(screen), Ok(status)) => screen.frame(&screen.draw(status, now, rows()), first),
+            (Some(screen), Ok(status)) => {
+                screen.frame(&screen.draw(status, now, rows), first, rows)
+            }
             (Some(screen), Err(_)) => {
                 let since = *gone.get_or_insert(now);
-                screen.frame(&screen.waiting(&config.control_socket, since, now), first)
+                screen.frame(&screen.waiting(&config.control_socket, since, now), first, rows)
             }
             (None, Ok(status)) => json(status).map_err(|error| CliError::of_output(&error))?,
             (None, Err(_)) => {

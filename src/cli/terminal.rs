@@ -1,4 +1,4 @@
-//! What the terminal on standard output can do.
+//! What the terminal on standard output can do, and text that fits it.
 
 use std::io::{self, IsTerminal as _};
 
@@ -27,4 +27,42 @@ impl Look {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self { width: Some(width.unwrap_or(USUAL_WIDTH)), colour: !set("NO_COLOR") && !dumb }
     }
+}
+
+/// Lines of at most so many characters, broken between words where that is possible.
+pub fn words(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut used) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + rest.len() > width {
+            lines.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        // One that is longer than a line is broken where it must.
+        while rest.len() > width {
+            let tail = rest.split_off(width);
+            lines.push(rest.into_iter().collect());
+            rest = tail;
+        }
+        used += rest.len();
+        line.extend(rest);
+    }
+    lines.push(line);
+    lines
+}
+
+/// The same as lines of which the later ones are indented, the first beginning with this label.
+pub fn labelled(label: &str, indent: usize, text: &str, width: usize) -> String {
+    let mut shown = String::new();
+    for (place, line) in words(text, width.saturating_sub(indent).max(1)).into_iter().enumerate() {
+        let label = if place == 0 { label } else { "" };
+        shown.push_str(format!("{label:indent$}{line}").trim_end());
+        shown.push('\n');
+    }
+    shown
 }

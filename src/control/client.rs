@@ -38,8 +38,8 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(Refusal),
     /// The answer ends in the middle.
-    #[error("the daemon closed {} in the middle of its answer: it was stopped, or gave up on a \
-             reader that was too slow", path.display())]
+    #[error("the daemon closed {} before the end of its answer: it was stopped, gave up on a \
+             reader that was too slow, or too many are asking at once", path.display())]
     Cut {
         /// The socket.
         path: PathBuf,
@@ -114,9 +114,18 @@ impl Client {
             .set_read_timeout((!endless).then_some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
             .map_err(failed("set up"))?;
-        stream.write_all(&line).map_err(failed("write to"))?;
+        match stream.write_all(&line) {
+            // It may have said why before it closed: that is still to be read.
+            Err(error) if has_closed(&error) => {}
+            written => written.map_err(failed("write to"))?,
+        }
         Ok(Answer { reader: BufReader::new(stream), path, end: None, over: false, of: PhantomData })
     }
+}
+
+/// Whether the other side has closed without hearing all of it.
+fn has_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Which group opens the socket.
@@ -172,12 +181,16 @@ impl<I: DeserializeOwned, E: DeserializeOwned> Answer<I, E> {
     fn read(&mut self) -> Result<Option<I>, ClientError> {
         let mut line = Vec::new();
         let limit = MAX_ANSWER as u64 + 1;
-        let read = (&mut self.reader).take(limit).read_until(b'\n', &mut line);
-        read.map_err(|source| ClientError::Io {
-            what: "read from",
-            path: self.path.clone(),
-            source,
-        })?;
+        match (&mut self.reader).take(limit).read_until(b'\n', &mut line) {
+            Err(error) if has_closed(&error) => {
+                return Err(ClientError::Cut { path: self.path.clone() });
+            }
+            Err(source) => {
+                let path = self.path.clone();
+                return Err(ClientError::Io { what: "read from", path, source });
+            }
+            Ok(_) => {}
+        }
         if line.last() != Some(&b'\n') {
             if line.len() <= MAX_ANSWER {
                 return Err(ClientError::Cut { path: self.path.clone() });

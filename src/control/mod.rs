@@ -12,10 +12,12 @@
 //! - A client costs bounded memory and time: a request is one line of limited length, the number
 //!   of connections is limited, what is not taken in time ends the connection. No client delays
 //!   sampling or sending: answers are read from the queue in small portions, behind appends.
+//! - Root and the daemon's own user always find a place: readers cannot lock them out.
 
 pub mod client;
 pub mod dump;
 pub mod enroll;
+mod places;
 mod portions;
 pub mod protocol;
 mod purge;

@@ -58,7 +58,7 @@ pub async fn look(daemon: &Daemon) -> Status {
             .and_then(|(_, _, success)| Success::of(success.as_ref()?, &config.identifier)),
         clock_skew_ms: health.skew_ms(),
         challenge: Challenge::of(&config, health),
-        data_dir: Some(config.data_dir.display().to_string()),
+        data_dir: Some(daemon.data_dir.display().to_string()),
         openclaw: OpenClaw {
             version,
             agents,

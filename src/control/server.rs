@@ -2,10 +2,11 @@
 //!
 //! Invariants: a connection gives one request and gets one answer; it is given up when the request
 //! does not come in [`REQUEST_WITHIN`], when a line of the answer is not taken in [`LINE_WITHIN`],
-//! and at once when [`MOST_CLIENTS`] are there already; memory for one is bounded by a portion of
-//! the queue. What it asks of the queue stands behind appends.
+//! and at once when there is no place for it (see `places.rs`); memory for one is bounded by a
+//! portion of the queue. What it asks of the queue stands behind appends. A flood of connections
+//! lets the daemon's other tasks run.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,8 @@ use futures_util::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use serde::Serialize;
 
 use super::enroll::{self, Enrolling};
+use super::places::{Given, Places};
+pub use super::places::{MOST_CLIENTS, MOST_REFUSED};
 use super::protocol::{
     Access, Line, MAX_REQUEST, Refusal, RefusalKind, Request, VERSION, Versioned,
 };
@@ -25,8 +28,6 @@ use crate::runtime::{self, TaskGuard, UnixStream, channel};
 use crate::sample::CONNECTOR_VERSION;
 use crate::store::{Store, StoreError, chain};
 
-/// Clients served at once.
-pub const MOST_CLIENTS: usize = 16;
 /// How long a client may take to say what it wants.
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to read a portion of the answer.
@@ -43,6 +44,8 @@ pub struct Daemon {
     pub health: Health,
     /// The configuration in force.
     pub config: Mutex<Arc<Config>>,
+    /// The directory in use: that of the configuration takes effect at the next start.
+    pub data_dir: PathBuf,
     /// When the daemon started.
     pub started: SystemTime,
     /// What a replay needs.
@@ -79,7 +82,7 @@ impl Server {
     pub fn start(bound: Bound, daemon: Arc<Daemon>) -> std::io::Result<Self> {
         let listener = runtime::UnixListener::from(bound.listener.try_clone()?);
         let own_uid = rustix::process::geteuid().as_raw();
-        let clients = Arc::new(AtomicUsize::new(0));
+        let places = Places::new(own_uid);
         let task = runtime::spawn_guarded(async move {
             // Its file goes with it.
             let _bound = bound;
@@ -93,37 +96,29 @@ impl Server {
                         continue;
                     }
                 };
-                let place = Place::take(&clients);
-                let daemon = daemon.clone();
-                runtime::spawn(async move {
-                    let mut client = Client::new(stream);
-                    let Some(_place) = place else {
-                        let text = "too many are asking at once: try again in a moment";
-                        client.refuse(Refusal::new(RefusalKind::Busy, text)).await;
-                        return;
-                    };
-                    client.serve(&daemon, own_uid).await;
-                });
+                let peer = Peer::of(&stream).ok();
+                match places.give(peer.map(|peer| peer.uid)) {
+                    Given::Place(place) => {
+                        let daemon = daemon.clone();
+                        runtime::spawn(async move {
+                            let _place = place;
+                            Client::new(stream).serve(&daemon, own_uid).await;
+                        });
+                    }
+                    Given::Refusal(place, text) => {
+                        runtime::spawn(async move {
+                            let _place = place;
+                            let refusal = Refusal::new(RefusalKind::Busy, text);
+                            Client::new(stream).refuse(refusal).await;
+                        });
+                    }
+                    Given::Nothing => drop(stream),
+                }
+                // In a flood there is always one more to accept.
+                runtime::yield_now().await;
             }
         });
         Ok(Self { _task: task })
-    }
-}
-
-/// One of the places for clients.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(clients: &Arc<AtomicUsize>) -> Option<Self> {
-        let place = Self(clients.clone());
-        let before = clients.fetch_add(1, Ordering::Relaxed);
-        (before < MOST_CLIENTS).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -307,7 +302,13 @@ pub(super) fn encoded<I: Serialize, E: Serialize>(lines: &[Line<I, E>]) -> Vec<u
 /// What the queue's refusal means to whoever asks.
 #[must_use]
 pub fn of_store(error: &StoreError) -> Refusal {
-    Refusal::new(RefusalKind::Storage, chain(error))
+    match error {
+        // Its thread ends by itself only with the whole daemon.
+        StoreError::Closed => Refusal::new(RefusalKind::Failed, "the daemon is stopping"),
+        StoreError::Queue(_) | StoreError::NotOpen => {
+            Refusal::new(RefusalKind::Storage, chain(error))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -324,5 +325,13 @@ mod tests {
         for part in ["`enroll`", "user id 997", "user id 1000", "sudo"] {
             assert!(refusal.message.contains(part), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_stop_is_no_fault_of_the_queue() {
+        let refusal = of_store(&StoreError::Closed);
+        assert_eq!(refusal.kind, RefusalKind::Failed);
+        assert_eq!(refusal.message, "the daemon is stopping");
+        assert_eq!(of_store(&StoreError::NotOpen).kind, RefusalKind::Storage);
     }
 }

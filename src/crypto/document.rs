@@ -154,6 +154,33 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// Whether the document is one and the fault is the key's: else something else answers in its
+    /// place.
+    #[must_use]
+    pub fn is_of_the_key(&self) -> bool {
+        match self {
+            Self::TooLarge { .. }
+            | Self::NotText { .. }
+            | Self::Empty
+            | Self::BrokenJson { .. }
+            | Self::NoKey { .. }
+            | Self::KeyNotText { .. }
+            | Self::Neither { .. } => false,
+            Self::NoPem
+            | Self::SeveralBlocks { .. }
+            | Self::NoEnd { .. }
+            | Self::NotBase64 { .. }
+            | Self::PrivateKey { .. }
+            | Self::WrongLabel { .. }
+            | Self::NotRsa { .. }
+            | Self::Malformed { .. }
+            | Self::Bits { .. }
+            | Self::NotSane { .. } => true,
+        }
+    }
+}
+
 impl KeyDocument {
     /// Reads a key document.
     ///

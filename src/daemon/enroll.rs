@@ -7,7 +7,7 @@ use super::{Daemon, Reload};
 use crate::config::{Config, Credential, Group};
 use crate::control::enroll::Enrolling;
 use crate::control::protocol::{self, CredentialFrom, Refusal, RefusalKind};
-use crate::enrolled::{self, Enrolled, Standing};
+use crate::enrolled::{self, Enrolled, Standing, Weighed};
 use crate::logging::LogHandle;
 use crate::runtime;
 use crate::store::chain;
@@ -15,34 +15,28 @@ use crate::transport::Target;
 
 /// The configuration with the credential that counts, and what an enrolled one is worth beside it.
 /// One that the configuration has overtaken is forgotten here, and that is said.
-pub(super) fn weigh(configured: &Arc<Config>, data_dir: &Path) -> (Arc<Config>, Option<Standing>) {
-    let as_configured = || configured.clone();
+pub(super) fn weigh(configured: &Arc<Config>, data_dir: &Path) -> Weighed {
     let path = enrolled::path(data_dir);
-    let enrolled = match Enrolled::load(data_dir) {
-        Ok(Some(enrolled)) => enrolled,
-        Ok(None) => return (as_configured(), None),
+    let (config, standing) = match Enrolled::weigh(configured, data_dir) {
+        Ok(weighed) => weighed,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "what was enrolled is not usable, the configured credential counts");
-            return (as_configured(), None);
+            return (configured.clone(), None);
         }
     };
-    let standing = enrolled.standing(configured);
     match standing {
-        Standing::Preferred => {
-            let credential = Some(enrolled.credential);
-            let config = Config { credential, ..(**configured).clone() };
-            return (Arc::new(config), Some(standing));
+        None | Some(Standing::Preferred | Standing::Elsewhere) => return (config, standing),
+        Some(Standing::CaughtUp) => {
+            tracing::info!("the configuration has the enrolled credential now");
         }
-        Standing::Elsewhere => return (as_configured(), Some(standing)),
-        Standing::CaughtUp => tracing::info!("the configuration has the enrolled credential now"),
-        Standing::Superseded => tracing::info!(
+        Some(Standing::Superseded) => tracing::info!(
             "the configured credential has changed, it counts again instead of the enrolled one"
         ),
     }
     if let Err(error) = Enrolled::forget(data_dir) {
         tracing::warn!(path = %path.display(), %error, "the enrolled credential cannot be removed, though it counts no more");
     }
-    (as_configured(), Some(standing))
+    (config, standing)
 }
 
 /// Says what the log should know about it, at a start and a reload.

@@ -34,7 +34,10 @@ pub(super) fn advice(
              a new challenge"
         }
         FailureKind::Unreachable => "run `harborforge-connector check` if it lasts",
-        FailureKind::Key => "compare the Monitor's key with public_key_sha256",
+        FailureKind::Key => {
+            "compare the Monitor's key with public_key_sha256; where the reason names a fault of \
+             the key itself, have the Monitor's key replaced"
+        }
         FailureKind::Answer => "check backend_url and what stands between here and the Monitor",
         FailureKind::Busy => "none needed",
         FailureKind::NotAccepted => {

@@ -184,33 +184,35 @@ impl Link {
     /// Fetches the key document and judges its key (docs/PROTOCOL.md 2).
     ///
     /// # Errors
-    /// [`FailureKind::Unreachable`], or [`FailureKind::Key`] when the document or its key is not
-    /// usable or not the pinned one.
+    /// [`FailureKind::Unreachable`]; [`FailureKind::Answer`] when what comes is no key document;
+    /// [`FailureKind::Key`] when its key is not usable or not the pinned one.
     pub async fn fetch_key(&self) -> Result<KeyFetched, Failure> {
         let answer = self.http.key_document().await.map_err(|e| unreachable(&e))?;
         self.measure(&answer);
-        let refuse = |reason: String| Failure { kind: FailureKind::Key, reason };
+        let no_document = |reason: String| Failure { kind: FailureKind::Answer, reason };
         if answer.status != 200 {
             let said = printable(&String::from_utf8_lossy(&answer.body));
             let status = answer.status;
             let target = answer.location.as_deref().map(printable);
-            return Err(refuse(match target {
+            return Err(no_document(match target {
                 Some(to) => {
                     format!("key document: HTTP {status}, a redirect to {to} (not followed)")
                 }
                 None => format!("key document: HTTP {status}: {said}"),
             }));
         }
-        let document = KeyDocument::parse(&answer.body)
-            .map_err(|error| refuse(format!("key document: {}", chain(&error))))?;
+        let document = KeyDocument::parse(&answer.body).map_err(|error| {
+            let kind = if error.is_of_the_key() { FailureKind::Key } else { FailureKind::Answer };
+            Failure { kind, reason: format!("key document: {}", chain(&error)) }
+        })?;
         let mut known = self.known();
         let replaces = match crypto::judge(document.fingerprint, self.pin, known.remembered) {
             Verdict::Accept => None,
             Verdict::AcceptChanged { old, .. } => Some(old),
             Verdict::Refuse { pinned, seen } => {
-                return Err(refuse(format!(
-                    "the Monitor's key is {seen}, public_key_sha256 allows only {pinned}"
-                )));
+                let reason =
+                    format!("the Monitor's key is {seen}, public_key_sha256 allows only {pinned}");
+                return Err(Failure { kind: FailureKind::Key, reason });
             }
         };
         let fetched = KeyFetched {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use harborforge_storage::Inspector;
+
 use super::*;
 use crate::runtime::{block_on, timeout};
 
@@ -98,6 +100,30 @@ fn a_stop_that_cannot_save_what_is_in_memory_says_so() {
     submit(&store, 1);
     store.stop();
     assert!(matches!(thread.join(), Stopped::Unclean(_)));
+}
+
+#[test]
+fn readers_are_waited_for_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, thread) = start(dir.path());
+    store.stop();
+    assert!(matches!(thread.join(), Stopped::Cleanly));
+    let now = stamp(clock::Clock::new().stamp());
+    let open = || Queue::open(dir.path(), Options::default(), now);
+    let inspect = || Inspector::open(dir.path()).unwrap();
+    // One that is done soon.
+    let (mut reader, mut waits) = (Some(inspect()), 0);
+    let opened = after_readers(open, |_| {
+        waits += 1;
+        drop(reader.take_if(|_| waits == 2));
+    });
+    assert!(opened.is_ok() && waits == 2);
+    drop(opened);
+    // One that is paused: in the end it is named.
+    let (_reader, mut waited) = (inspect(), Duration::ZERO);
+    let opened = after_readers(open, |wait| waited += wait);
+    assert!(matches!(opened.err(), Some(Error::Reading { .. })));
+    assert_eq!(waited, READERS_WITHIN);
 }
 
 #[test]

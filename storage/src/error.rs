@@ -25,6 +25,16 @@ pub enum Error {
         /// The holder's process id, where it could be read.
         pid: Option<u32>,
     },
+    /// Other processes read the queue, which lets nobody write.
+    #[error(
+        "{} is held by another process that reads the queue, perhaps a dump, verify or status \
+         without a daemon: wait for its end, or end it",
+        path.display()
+    )]
+    Reading {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// There is no queue to look at.
     #[error("{} is not there: nothing was ever queued here, or this is not the data directory", path.display())]
     NoQueue {
@@ -132,9 +142,12 @@ pub struct EngineFault(String);
 
 impl Error {
     /// Whether the same call may succeed later without a restart: a full disk, too many open
-    /// files, a failing device, a missing permission.
+    /// files, a failing device, a missing permission, somebody who reads.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Io { .. } | Self::Engine { .. })
+        matches!(
+            self,
+            Self::Full { .. } | Self::Io { .. } | Self::Engine { .. } | Self::Reading { .. }
+        )
     }
 
     /// Whether the file system is full, or the user's share of it.

@@ -84,6 +84,18 @@ impl Inspector {
     /// [`Error::NoQueue`] if there is none, [`Error::Locked`] while a daemon has it,
     /// [`Error::NewerFormat`]; else a refusal of the operating system.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        Self::open_with(dir, Scratch::new)
+    }
+
+    /// The same with private copies in the directory that `scratch` gives; it is only asked once
+    /// there is a queue to read.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and those of `scratch`.
+    pub fn open_with(
+        dir: &Path,
+        scratch: impl FnOnce() -> Result<Scratch, Error>,
+    ) -> Result<Self, Error> {
         let dir = dir.join(QUEUE_DIR);
         let lock = Lock::share(&dir.join("LOCK"))?;
         let format = format::check(&dir)?;
@@ -137,7 +149,7 @@ impl Inspector {
             success: stored.success.map(|(seq, _)| seq),
             confirmed: stored.success,
             files,
-            scratch: Scratch::new()?,
+            scratch: scratch()?,
             _lock: lock,
             row: found.row,
             rejects: found.rejects,

@@ -121,6 +121,7 @@ pub use queue::Queue;
 pub use record::MAX_PAYLOAD;
 pub use report::{FileState, GenerationReport, Numbers, QueueReport, SmallFiles};
 pub use room::Room;
+pub use scratch::Scratch;
 pub use snapshot::{Shown, Snapshot};
 /// What epochs are made of.
 pub use uuid::Uuid;

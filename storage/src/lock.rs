@@ -28,14 +28,18 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock on `path`, making the file if need be.
+    /// Takes the lock on `path`, making the file if need be. Whoever holds it is told: a writer
+    /// by its number, as [`Error::Locked`]; readers, who note none, as [`Error::Reading`].
     pub(crate) fn take(path: &Path) -> Result<Self, Error> {
         let mut file = files::open_private(path).map_err(|e| Error::io("open", path, e))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(held(&mut file, path));
+            // What can be shared is held by readers alone.
+            Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+                let _ = file.unlock();
+                return Err(Error::Reading { path: path.to_path_buf() });
             }
+            Err(TryLockError::WouldBlock) => return Err(held(&mut file, path)),
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
         }
         // A full disk must not keep the queue from opening: the text is only for people.
@@ -50,7 +54,7 @@ impl Lock {
     }
 
     /// Takes the lock on an existing file for reading, together with other readers. Nothing is
-    /// written, so a writer that comes meanwhile is told of "another process".
+    /// written.
     pub(crate) fn share(path: &Path) -> Result<Self, Error> {
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -104,5 +108,23 @@ mod tests {
         }
         drop(first);
         Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn readers_share_it_and_are_told_from_a_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        drop(Lock::take(&path).unwrap());
+        let readers = [Lock::share(&path).unwrap(), Lock::share(&path).unwrap()];
+        let error = Lock::take(&path).unwrap_err();
+        assert!(matches!(error, Error::Reading { .. }), "{error:?}");
+        let said = error.to_string();
+        assert!(said.contains("dump, verify or status without a daemon"), "{said}");
+        assert!(!said.contains("control socket"), "nobody answers there: {said}");
+        // Having asked holds nobody up.
+        Lock::share(&path).unwrap();
+        drop(readers);
+        let _writer = Lock::take(&path).unwrap();
+        assert!(matches!(Lock::share(&path), Err(Error::Locked { pid: Some(_), .. })));
     }
 }

@@ -46,7 +46,7 @@ impl Queue {
     /// reported, never a reason to fail.
     ///
     /// # Errors
-    /// [`Error::Locked`] with the holder, [`Error::NewerFormat`], [`Error::EngineBroken`]; else
+    /// [`Error::Locked`] with the holder, [`Error::Reading`], [`Error::NewerFormat`], [`Error::EngineBroken`]; else
     /// a refusal of the operating system, after which opening may be tried again.
     pub fn open(dir: &Path, options: Options, now: Stamp) -> Result<(Self, OpenReport), Error> {
         let dir = dir.join(QUEUE_DIR);

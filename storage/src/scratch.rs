@@ -12,17 +12,27 @@ use crate::mend::Repairs;
 /// The engine's cache for a copy that is read once from front to back.
 const CACHE: u64 = 256 * 1024;
 
-/// A temporary directory only its owner may enter, outside the data directory; it goes with
-/// the value.
-pub(crate) struct Scratch {
+/// A temporary directory only its owner may enter, outside the data directory, for an
+/// [`Inspector`](crate::Inspector)'s private copies; it goes with the value.
+pub struct Scratch {
     dir: tempfile::TempDir,
 }
 
 impl Scratch {
-    pub(crate) fn new() -> Result<Self, Error> {
+    /// An empty one where temporary files go (`TMPDIR`).
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn new() -> Result<Self, Error> {
         let dir = tempfile::Builder::new().prefix("harborforge-queue-").tempdir();
         let at = std::env::temp_dir();
         Ok(Self { dir: dir.map_err(|e| Error::io("create a directory in", &at, e))? })
+    }
+
+    /// Where it is: what ends the process before the value goes has to remove it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Copies the generation in `from` and opens the copy, to be called `name`.

@@ -85,7 +85,7 @@ fn it_stays_away_from_a_live_queue_and_keeps_a_writer_out() {
     queue.close().unwrap();
     let one = Inspector::open(dir.path()).unwrap();
     let two = Inspector::open(dir.path()).unwrap();
-    assert!(matches!(Queue::open(dir.path(), keeping(), stamp(0)), Err(Error::Locked { .. })));
+    assert!(matches!(Queue::open(dir.path(), keeping(), stamp(0)), Err(Error::Reading { .. })));
     drop((one, two));
     open(dir.path(), &keeping()).close().unwrap();
 }

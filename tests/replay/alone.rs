@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
+use harborforge_connector::config::{Credential, Flags, Need, Sources, load};
 use harborforge_connector::control::client::Client;
+use harborforge_connector::enrolled::Enrolled;
 use harborforge_monitor::{DuplicateAnswer, Fault, Options, Reason, Route};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -218,6 +220,37 @@ fn rejected_samples_stay_until_they_are_accepted() {
         // They count as delivered from now on.
         let (_, plan, _) = replayed(&site, &["--sent", "--since", "1h", "--dry-run"]);
         assert_eq!(plan["samples"], 8);
+    });
+}
+
+#[test]
+fn the_enrolled_credential_counts_as_it_does_for_a_daemon() {
+    run(async {
+        let monitor = monitor(plain()).await;
+        let mut site = Site::without_credential(&monitor);
+        site.set_secret("challenge_uuid", "00000000-0000-4000-8000-000000000000");
+        site.fill(3);
+        let fresh = monitor.issue_challenge();
+        site.hide(&fresh);
+        let flags = Flags { config: Some(site.configure()), set: Vec::new() };
+        let sources = Sources { env: BTreeMap::new(), ..Sources::of_process(flags) };
+        let configured = load(&sources, Need::Backend).unwrap().config;
+        let credential = Credential::challenge(&fresh).unwrap();
+        Enrolled::new(credential, &configured).unwrap().write(&site.data_dir()).unwrap();
+        assert_eq!(done(&site, &[])["delivered"], 3);
+
+        // What is to become of it is for the daemon to decide.
+        let file = site.data_dir().join("enrolled.json");
+        let kept = fs::read(&file).unwrap();
+        site.set_secret("challenge_uuid", "11111111-1111-4111-8111-111111111111");
+        site.fill(1);
+        let (code, _, stderr) = replayed(&site, &[]);
+        assert_eq!(code, 6, "the configured one has changed and counts again: {stderr}");
+        assert_eq!(fs::read(&file).unwrap(), kept);
+        fs::write(&file, "{").unwrap();
+        let (code, _, stderr) = replayed(&site, &[]);
+        assert_eq!(code, 6);
+        assert!(stderr.contains("what was enrolled is not usable (it is broken)"), "{stderr}");
     });
 }
 

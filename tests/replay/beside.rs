@@ -153,3 +153,21 @@ fn rejected_samples_go_once_the_monitor_is_mended() {
         assert_eq!(books.rejected(), Vec::<u64>::new());
     });
 }
+
+#[test]
+fn a_daemon_with_another_queue_is_not_asked() {
+    run(async {
+        let (theirs, ours) = (monitor(batching()).await, monitor(batching()).await);
+        let other = Site::new(&theirs);
+        let mut daemon = other.start();
+        daemon.has_appended(1).await;
+        let mut site = Site::new(&ours);
+        site.set("control_socket", other.path("control.sock").to_str().unwrap()).fill(30);
+        let (code, plan, stderr) = replayed(&site, &["--dry-run"]);
+        assert_eq!((code, &plan["samples"], &plan["last_seq"]), (0, &30.into(), &30.into()));
+        assert_eq!(stderr, "");
+        assert_eq!(done(&site, &[])["delivered"], 30);
+        has_all(&ours, 30).await;
+        daemon.stop().await;
+    });
+}

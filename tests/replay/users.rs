@@ -95,6 +95,9 @@ fn what_root_replays_stays_the_daemons_users() {
         let (code, stdout, stderr) = outcome(&mut command);
         assert_eq!(code, 0, "{stderr}");
         assert!(stdout.contains("\"delivered\":50"), "{stdout}");
+        // Whatever goes wrong then is told to that user, though root reads it.
+        let says = format!("belongs to user id {OTHER}: going on as that user");
+        assert!(stderr.contains(&says), "{stderr}");
         below(&site.data_dir(), &mut |path| {
             let found = fs::metadata(path).unwrap();
             assert_eq!((found.uid(), found.gid()), (OTHER, OTHER), "{}", path.display());

@@ -18,7 +18,7 @@ pub use alone::{alone, spawn};
 pub use books::Books;
 pub use daemon::{Daemon, Line};
 pub use site::{Site, outcome, program};
-pub use terminal::{on_terminal, on_terminal_with};
+pub use terminal::{on_terminal, on_terminal_with, terminal};
 pub use tunnel::Tunnel;
 
 use std::time::Duration;

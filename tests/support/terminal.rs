@@ -27,6 +27,18 @@ pub fn on_terminal_with(
         }
         return None;
     }
+    let mut child = spawn(&mut terminal(line, columns, variables));
+    let mut stdin = child.stdin.take().unwrap();
+    // Kept open: the end of what is typed would hang the terminal up.
+    stdin.write_all(typed.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    let screen = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
+    Some((output.status.code().unwrap(), screen))
+}
+
+/// What starts a line of shell on a terminal; typed and shown through pipes.
+pub fn terminal(line: &str, columns: u16, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new("script");
     command
         .args(["--quiet", "--return", "--command"])
@@ -39,12 +51,5 @@ pub fn on_terminal_with(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = spawn(&mut command);
-    let mut stdin = child.stdin.take().unwrap();
-    // Kept open: the end of what is typed would hang the terminal up.
-    stdin.write_all(typed.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    drop(stdin);
-    let screen = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
-    Some((output.status.code().unwrap(), screen))
+    command
 }

@@ -25,9 +25,14 @@ pub(super) fn bridge(facts: &Facts<'_>) -> Vec<Line> {
     let path = facts.config().control_socket.clone();
     // On a thread of its own: one that hangs is left behind, and a line above has told of it.
     std::thread::spawn(move || sender.send(told(&path)));
-    vec![match asked.recv_timeout(WITHIN).map(Result::ok) {
-        Ok(Some(Some(bridge))) => of_daemon(address, bridge.as_ref()),
-        Ok(Some(None) | None) | Err(_) => without_daemon(address, &probe(address)),
+    vec![match asked.recv_timeout(WITHIN) {
+        Ok(Ok(Some(bridge))) => of_daemon(address, bridge.as_ref()),
+        Ok(Err(ClientError::NoDaemon { .. })) => without_daemon(address, &probe(address)),
+        // There may be a daemon that has the address.
+        Ok(Err(error)) => unasked(address, &probe(address), &error.to_string()),
+        Ok(Ok(None)) | Err(_) => {
+            unasked(address, &probe(address), "the daemon does not say how its bridge is")
+        }
     }]
 }
 
@@ -102,6 +107,20 @@ fn without_daemon(address: SocketAddr, found: &Probe) -> Line {
     }
 }
 
+/// The same where a daemon may run and could not be asked, for this reason.
+fn unasked(address: SocketAddr, found: &Probe, reason: &str) -> Line {
+    match found {
+        Probe::Taken if address.port() != 0 => {
+            let text = format!(
+                "{address} is taken, and whether by the daemon cannot be told: {reason}; mend \
+                 that, then run check again"
+            );
+            Line::new(Verdict::Warn, NAME, text)
+        }
+        Probe::Taken | Probe::Free | Probe::Unusable(_) => without_daemon(address, found),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +169,11 @@ mod tests {
         let broken = Probe::Unusable(io::Error::from(io::ErrorKind::AddrNotAvailable));
         let line = without_daemon(address(), &broken).to_string();
         assert!(line.starts_with("warn") && line.contains("choose another"), "{line}");
+        let line = unasked(taken, &Probe::Taken, "too many are asking at once").to_string();
+        assert!(line.starts_with("warn") && !line.contains("another process"), "{line}");
+        assert!(line.contains("cannot be told: too many are asking at once"), "{line}");
+        let free = unasked(address(), &Probe::Free, "too many").to_string();
+        assert_eq!(free, "ok   bridge: 127.0.0.1:9100 is free");
         let any = "127.0.0.1:0".parse().unwrap();
         assert!(without_daemon(any, &Probe::Taken).to_string().starts_with("ok"));
     }

@@ -125,25 +125,7 @@ fn not_a_key(error: &KeyError, body: &[u8]) -> String {
 /// A document that is the Monitor's with a key that is not accepted is a refusal; what is no
 /// such document does not come from a Monitor.
 fn exit_of(error: &KeyError) -> Exit {
-    match error {
-        KeyError::TooLarge { .. }
-        | KeyError::NotText { .. }
-        | KeyError::Empty
-        | KeyError::BrokenJson { .. }
-        | KeyError::NoKey { .. }
-        | KeyError::KeyNotText { .. }
-        | KeyError::Neither { .. } => Exit::Unreachable,
-        KeyError::NoPem
-        | KeyError::SeveralBlocks { .. }
-        | KeyError::NoEnd { .. }
-        | KeyError::NotBase64 { .. }
-        | KeyError::PrivateKey { .. }
-        | KeyError::WrongLabel { .. }
-        | KeyError::NotRsa { .. }
-        | KeyError::Malformed { .. }
-        | KeyError::Bits { .. }
-        | KeyError::NotSane { .. } => Exit::Refused,
-    }
+    if error.is_of_the_key() { Exit::Refused } else { Exit::Unreachable }
 }
 
 fn key(

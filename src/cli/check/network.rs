@@ -20,7 +20,7 @@ use crate::runtime::{self, TcpStream};
 use crate::sender::link::{LinkError, endpoint};
 use crate::store::chain;
 use crate::transport::{
-    Dialer, Examined, HttpTransport, MAX_ADDRESSES, TlsFault, TransportError, Tried,
+    Dialer, Examined, HttpTransport, MAX_ADDRESSES, Proxy, TlsFault, TransportError, Tried,
 };
 
 /// Time for everything together.
@@ -114,7 +114,7 @@ async fn reach(dialer: &Dialer, report: &mut Report) -> Option<TcpStream> {
     let addresses = match dialer.addresses().await {
         Ok(addresses) => addresses,
         Err(error) => {
-            report.fail(Exit::Unreachable, chain(&error));
+            report.fail(Exit::Unreachable, unresolved(dialer.proxy(), &error));
             return None;
         }
     };
@@ -140,7 +140,7 @@ async fn reach(dialer: &Dialer, report: &mut Report) -> Option<TcpStream> {
             Err(error) => closed.push(Tried { address, error }),
         }
     }
-    report.lines.extend(tcp(&open, &closed));
+    report.lines.extend(tcp(&open, &closed, dialer.proxy().is_some()));
     let stream = stream?;
     let Some(proxy) = dialer.proxy() else { return Some(stream) };
     report.step = "tunnel";
@@ -156,8 +156,20 @@ async fn reach(dialer: &Dialer, report: &mut Report) -> Option<TcpStream> {
     }
 }
 
-/// What the addresses say.
-fn tcp(open: &[SocketAddr], closed: &[Tried]) -> Vec<Line> {
+/// Where a proxy can come from.
+const PROXY_FROM: &str = "`proxy`, HTTPS_PROXY or HTTP_PROXY";
+
+/// Why the first hop's name has no address.
+fn unresolved(proxy: Option<&Proxy>, error: &TransportError) -> String {
+    let said = chain(error);
+    match proxy {
+        Some(proxy) => format!("the proxy {proxy} ({PROXY_FROM} names it): {said}"),
+        None => said,
+    }
+}
+
+/// What the addresses say: the Monitor's, or those of the proxy before it.
+fn tcp(open: &[SocketAddr], closed: &[Tried], of_proxy: bool) -> Vec<Line> {
     const NAME: &str = "tcp";
     let mut lines = Vec::new();
     if !open.is_empty() {
@@ -166,7 +178,7 @@ fn tcp(open: &[SocketAddr], closed: &[Tried]) -> Vec<Line> {
         lines.push(Line::new(Verdict::Ok, NAME, format!("{} {verb} connections", list.join(", "))));
     }
     for tried in closed {
-        let mend = mend(tried.error.kind());
+        let mend = mend(tried.error.kind(), of_proxy);
         lines.push(if open.is_empty() {
             Line::fail(Exit::Unreachable, NAME, format!("{tried}: {mend}"))
         } else if no_route(tried.error.kind()) {
@@ -189,8 +201,10 @@ fn no_route(kind: io::ErrorKind) -> bool {
     )
 }
 
-fn mend(kind: io::ErrorKind) -> &'static str {
-    if kind == io::ErrorKind::ConnectionRefused {
+fn mend(kind: io::ErrorKind, of_proxy: bool) -> String {
+    let mend = if kind == io::ErrorKind::ConnectionRefused && of_proxy {
+        "no proxy listens there; is the port right, and does the proxy run?"
+    } else if kind == io::ErrorKind::ConnectionRefused {
         "nothing listens there; is the port right, and does the Monitor run?"
     } else if kind == io::ErrorKind::TimedOut {
         "the host is down, or a firewall on the way drops packets"
@@ -198,7 +212,8 @@ fn mend(kind: io::ErrorKind) -> &'static str {
         "look at this machine's addresses and routes (ip addr, ip route)"
     } else {
         "look at this machine's network and firewall"
-    }
+    };
+    if of_proxy { format!("{mend} ({PROXY_FROM} names it)") } else { mend.to_owned() }
 }
 
 async fn tls(dialer: &Dialer, stream: TcpStream, report: &mut Report) -> Option<()> {

@@ -1,6 +1,6 @@
 //! What the lines say, on answers of the tests' own; tests/check.rs has the real ones.
 
-use crate::transport::Answer;
+use crate::transport::{Answer, Target};
 
 use super::super::monitor::skew_line;
 use super::*;
@@ -28,7 +28,7 @@ fn each_address_has_its_own_fault() {
         tried("192.0.2.3:443", HostUnreachable),
     ];
     assert_eq!(
-        shown(&tcp(&[], &closed)),
+        shown(&tcp(&[], &closed, false)),
         [
             "FAIL tcp: 192.0.2.1:443 refuses connections: nothing listens there; is the port \
              right, and does the Monitor run?",
@@ -41,7 +41,7 @@ fn each_address_has_its_own_fault() {
         ]
     );
     assert_eq!(
-        shown(&tcp(&[at("192.0.2.9:443")], &closed[1..3])),
+        shown(&tcp(&[at("192.0.2.9:443")], &closed[1..3], false)),
         [
             "ok   tcp: 192.0.2.9:443 takes connections",
             "warn tcp: 192.0.2.2:443 does not answer, so tries may lose time on it: the host is \
@@ -49,6 +49,21 @@ fn each_address_has_its_own_fault() {
             "ok   tcp: no route to the network of [2001:db8::1]:443, which does no harm",
         ]
     );
+}
+
+#[test]
+fn a_dead_proxy_is_not_the_monitors_fault() {
+    use io::ErrorKind::{ConnectionRefused, TimedOut};
+    let closed = [tried("192.0.2.1:3128", ConnectionRefused), tried("192.0.2.2:3128", TimedOut)];
+    for line in shown(&tcp(&[], &closed, true)) {
+        assert!(!line.contains("Monitor"), "{line}");
+        assert!(line.ends_with(" (`proxy`, HTTPS_PROXY or HTTP_PROXY names it)"), "{line}");
+    }
+    let error = TransportError::Dns { host: "proxy.example".to_owned(), source: "no".into() };
+    let target = Target { host: Host::Domain("proxy.example".to_owned()), port: 3128 };
+    let said = unresolved(Some(&Proxy::new(target, None)), &error);
+    assert!(said.starts_with("the proxy proxy.example:3128 (`proxy`, HTTPS_PROXY"), "{said}");
+    assert!(unresolved(None, &error).starts_with("cannot resolve the name proxy.example"));
 }
 
 fn config(key: &str, secret: &str) -> Config {

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
 use std::time::SystemTime;
 
-use harborforge_storage::{Entry, Error, Problem};
+use harborforge_storage::{Entry, Error};
 
 use self::filter::Filter;
 use self::format::{Format, Printer};
@@ -23,6 +23,7 @@ use self::source::{Item, Next, Source};
 use self::summary::Summary;
 use self::table::Table;
 use super::args::{DumpArgs, DumpFormat, DumpState};
+use super::scratch::tell;
 use super::terminal::Look;
 use super::{CliError, Context, Exit};
 use crate::config::Need;
@@ -38,7 +39,7 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
     let config = context.load(Need::DataDir)?.config;
     let socket = config.control_socket.as_path();
     let source = Source::open(context, &config)?;
-    if args.follow && matches!(source, Source::Files(..)) {
+    if args.follow && matches!(source, Source::Files(_)) {
         let text = format!(
             "only a running daemon's queue can be followed, and none that has the queue in {} \
              answers on {}: start it, or leave --follow out",
@@ -73,14 +74,11 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<(), CliError> {
         Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
         Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, socket)),
         Err(Failure::Daemon(error)) => Err(CliError::of_client(&error)),
-        Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
     }
 }
 
 /// Why it did not come to its end.
 pub enum Failure {
-    /// By SIGINT or SIGTERM.
-    Interrupted,
     /// The files cannot be read.
     Queue(Error),
     /// The daemon does not answer as it should.
@@ -174,20 +172,4 @@ fn summarise(
         Ok(Next::More)
     })?;
     Ok(summary.print(&gaps, out)?)
-}
-
-/// Tells on stderr what could not be read.
-fn tell(problem: &Problem) {
-    let mut stderr = io::stderr().lock();
-    let (path, what) = (problem.path.display(), &problem.what);
-    // A closed stderr leaves nobody to tell.
-    let _ = match (problem.from, problem.to) {
-        (0, _) => writeln!(stderr, "harborforge-connector: {path}: {what}"),
-        (from, to) if from == to => {
-            writeln!(stderr, "harborforge-connector: sample {from} in {path}: {what}")
-        }
-        (from, to) => {
-            writeln!(stderr, "harborforge-connector: samples {from} to {to} in {path}: {what}")
-        }
-    };
 }

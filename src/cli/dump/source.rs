@@ -1,12 +1,9 @@
 //! Where samples come from: the files, or the daemon that has them open. What is shown does not
 //! depend on which.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use harborforge_storage::{Entry, Error, Gap, Inspector, Problem, Set};
 
-use super::super::{CliError, Context};
+use super::super::{CliError, Context, scratch};
 use super::Failure;
 use crate::config::Config;
 use crate::control::client::{Answer, Client, ClientError};
@@ -34,7 +31,7 @@ pub enum Next {
 /// A queue that can be read.
 pub enum Source {
     /// The files, which nobody else has open.
-    Files(Box<Inspector>, Arc<AtomicBool>),
+    Files(Box<Inspector>),
     /// The daemon.
     Daemon(Client),
 }
@@ -51,11 +48,10 @@ impl Source {
             super::super::end_at_once()?;
             return Ok(Self::Daemon(client));
         }
-        let inspector = Inspector::open(&config.data_dir)
+        scratch::ready()?;
+        let inspector = scratch::open(&config.data_dir)
             .map_err(|error| CliError::of_queue(&error, &config.control_socket))?;
-        // The private copies have to go, so an interrupt ends the reading and not the process.
-        let interrupted = super::super::interruption()?;
-        Ok(Self::Files(Box::new(inspector), interrupted))
+        Ok(Self::Files(Box::new(inspector)))
     }
 
     /// Hands out what is asked for, in order, until there is no more or enough; the gaps known.
@@ -68,7 +64,7 @@ impl Source {
         take: &mut dyn FnMut(Item) -> Result<Next, Failure>,
     ) -> Result<Vec<Gap>, Failure> {
         match self {
-            Self::Files(inspector, interrupted) => files(*inspector, &interrupted, &dump, take),
+            Self::Files(inspector) => files(*inspector, &dump, take),
             Self::Daemon(client) => daemon(client, dump, take),
         }
     }
@@ -76,15 +72,11 @@ impl Source {
 
 fn files(
     mut inspector: Inspector,
-    interrupted: &AtomicBool,
     dump: &Dump,
     take: &mut dyn FnMut(Item) -> Result<Next, Failure>,
 ) -> Result<Vec<Gap>, Failure> {
     let sets: Vec<Set> = dump.sets();
     for entry in inspector.records(&sets, dump.from..=dump.to) {
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
         let entry = entry.map_err(|error: Error| Failure::Queue(error))?;
         if take(Item::Sample(Box::new(entry)))? == Next::Enough {
             break;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::format::{name, time};
 use super::spark::Spark;
-use crate::cli::terminal::Look;
+use crate::cli::terminal::{Look, labelled};
 
 /// What stands before the lines of a set.
 const INDENT: usize = 10;
@@ -105,32 +105,33 @@ impl Summary {
             writeln!(out, "nothing is queued")?;
         }
         for (set, course) in sets.iter().zip(courses) {
-            writeln!(
-                out,
-                "{:<8}  {} samples, {} bytes, numbers {} to {}",
-                set.state,
+            let counts = format!(
+                "{} samples, {} bytes, numbers {} to {}",
                 set.samples,
                 set.bytes,
                 set.first_seq.unwrap_or(0),
                 set.last_seq.unwrap_or(0),
-            )?;
-            writeln!(
-                out,
-                "          from {} to {}{}",
+            );
+            let times = format!(
+                "from {} to {}{}",
                 set.oldest_at.as_deref().unwrap_or("-"),
                 set.newest_at.as_deref().unwrap_or("-"),
                 set.samples_per_minute
                     .map_or_else(String::new, |rate| format!(", {rate:.1} a minute")),
-            )?;
+            );
+            write!(out, "{}", labelled(set.state, INDENT, &counts, width))?;
+            write!(out, "{}", labelled("", INDENT, &times, width))?;
             let line = course.line(width.saturating_sub(INDENT).min(Spark::MOST));
             if !line.is_empty() {
                 let step = humantime::format_duration(Duration::from_secs(course.seconds()));
                 writeln!(out, "{:INDENT$}{line}", "")?;
-                writeln!(out, "{:INDENT$}samples, a bar for each {step}", "")?;
+                let step = format!("samples, a bar for each {step}");
+                write!(out, "{}", labelled("", INDENT, &step, width))?;
             }
         }
         for gap in &gaps {
-            writeln!(out, "gap       {} to {}: {}", gap.from, gap.to, gap.reason)?;
+            let text = format!("{} to {}: {}", gap.from, gap.to, gap.reason);
+            write!(out, "{}", labelled("gap", INDENT, &text, width))?;
         }
         Ok(())
     }
@@ -219,6 +220,21 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&shown(&mut summary, false)).unwrap();
         assert_eq!(json["sets"][0]["samples"], 3);
         assert_eq!(json["gaps"][0]["reason"], "corrupt");
+    }
+
+    #[test]
+    fn it_fits_a_narrow_terminal() {
+        let mut summary = Summary::default();
+        summary.look.width = Some(40);
+        for (seq, at) in [(1, 0), (2, 30_000), (1_000_006, 60_000)] {
+            summary.add(&entry(seq, 1_773_262_800_000 + at));
+        }
+        let mut out = Vec::new();
+        summary.print(&[], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        let start = "pending   3 samples, 300 bytes, numbers\n          1 to 1000006\n";
+        assert!(text.starts_with(start), "{text}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `replay`: deliver what waits now; or what was delivered, or refused, once more.
 //!
-//! While a daemon runs it is asked, over its control socket; else this process is the sender, by
-//! heartbeat alone, and holds the queue as the daemon would.
+//! While a daemon has the queue it is asked, over its control socket; else this process is the
+//! sender, by heartbeat alone, with the credential the daemon would use, and holds the queue as the
+//! daemon would.
 //!
 //! Invariants: what was confirmed stays confirmed however it ends, so that the same command goes
 //! on where it stopped; the last line on stdout is one JSON object in a pipe, one sentence on a
@@ -17,15 +18,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use harborforge_storage::{Error, Inspector, Set};
+use harborforge_storage::{Error, Set};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::screen::Screen;
 use super::args::{Moment, ReplayArgs};
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, Exit, scratch};
 use crate::config::{Config, Credential, Need};
 use crate::control::client::{Answer, Client};
 use crate::control::protocol::Request;
+use crate::enrolled::{self, Enrolled, Standing};
 use crate::replay::{Ended, Outcome, Plan, Progress, Replay, Replayed, Report, TRIES, WITHIN};
 
 /// Delivers what the arguments name.
@@ -38,14 +40,16 @@ pub fn run(args: &ReplayArgs, context: &Context) -> Result<(), CliError> {
     let config = &loaded.config;
     let replay = asked_for(args, SystemTime::now());
     let begun = Instant::now();
-    let outcome = match context.daemon(config)? {
+    let mut used = config.clone();
+    let outcome = match context.daemon_of_queue(config)? {
         Some(daemon) => over_socket(daemon, &replay)?,
         None if replay.dry_run => Outcome::Plan(look(&replay, config)?),
         None => {
             // What is missing for sending is told before anything is opened.
             let config = context.load(Need::Backend)?.config;
             owner::become_owner(&config.data_dir, loaded.file.as_deref(), &config.control_socket)?;
-            Outcome::Report(local::run(&replay, &config)?)
+            used = with_enrolled(&config);
+            Outcome::Report(local::run(&replay, &used)?)
         }
     };
     let for_people = io::stdout().is_terminal();
@@ -56,7 +60,7 @@ pub fn run(args: &ReplayArgs, context: &Context) -> Result<(), CliError> {
     writeln!(io::stdout(), "{text}").map_err(|error| CliError::of_output(&error))?;
     match outcome {
         Outcome::Plan(_) => Ok(()),
-        Outcome::Report(report) => verdict(&replay, &report, config),
+        Outcome::Report(report) => verdict(&replay, &report, &used),
     }
 }
 
@@ -112,10 +116,33 @@ fn over_socket(daemon: Client, replay: &Replay) -> Result<Outcome, CliError> {
     Ok(answer.end().unwrap_or_else(|| Outcome::Report(cut_off())))
 }
 
+/// The configuration with the credential that the daemon would use: one that was enrolled may stand
+/// in for the configured one. What is to become of that is the daemon's to decide.
+fn with_enrolled(configured: &Arc<Config>) -> Arc<Config> {
+    match Enrolled::weigh(configured, &configured.data_dir) {
+        Ok((config, Some(Standing::Elsewhere))) => {
+            Screen::note(
+                "a credential was enrolled for another backend_url, it is not used for this one",
+            );
+            config
+        }
+        Ok((config, _)) => config,
+        Err(error) => {
+            let path = enrolled::path(&configured.data_dir);
+            Screen::note(&format!(
+                "{}: what was enrolled is not usable ({error}), the configured credential counts",
+                path.display()
+            ));
+            configured.clone()
+        }
+    }
+}
+
 /// What would go, from the files.
 fn look(replay: &Replay, config: &Config) -> Result<Plan, CliError> {
+    scratch::ready()?;
     let mut inspector =
-        Inspector::open(&config.data_dir).map_err(|error| of_queue(&error, config))?;
+        scratch::open(&config.data_dir).map_err(|error| of_queue(&error, config))?;
     let set = match replay.what {
         Replayed::Pending => Set::Pending,
         Replayed::Sent => Set::Sent,
@@ -133,6 +160,7 @@ fn look(replay: &Replay, config: &Config) -> Result<Plan, CliError> {
             plan.add(&record);
         }
     }
+    inspector.problems().iter().for_each(scratch::tell);
     Ok(plan)
 }
 

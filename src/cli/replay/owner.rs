@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use super::screen::Screen;
 use crate::cli::{CliError, Exit};
 
 /// Goes on as the owner of the data directory; returns when that is who this is already.
@@ -26,6 +27,12 @@ pub fn become_owner(data_dir: &Path, config: Option<&Path>, socket: &Path) -> Re
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
+    // What goes wrong from here on is told to that user, though it is root who reads it.
+    Screen::note(&format!(
+        "{} belongs to user id {}: going on as that user",
+        data_dir.display(),
+        owner.uid()
+    ));
     let error = Command::new("/proc/self/exe")
         .args(arguments(data_dir, config, socket))
         .uid(owner.uid())

@@ -1,7 +1,8 @@
 //! What the files say while no daemon runs.
 
-use harborforge_storage::{Error, Inspector};
+use harborforge_storage::Error;
 
+use crate::cli::scratch;
 use crate::collector::clock::Clock;
 use crate::config::Config;
 use crate::control::status::{OpenClaw, Queue, Status, Success};
@@ -14,7 +15,7 @@ use crate::store::stamp;
 /// # Errors
 /// When they cannot be read. That there is no queue yet is none.
 pub fn look(config: &Config) -> Result<Status, Error> {
-    let mut inspector = match Inspector::open(&config.data_dir) {
+    let mut inspector = match scratch::open(&config.data_dir) {
         Ok(inspector) => inspector,
         Err(Error::NoQueue { .. }) => return Ok(nothing(config)),
         Err(error) => return Err(error),

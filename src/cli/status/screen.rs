@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::advice::{Advice, advice};
 use super::place;
+use crate::cli::terminal::words;
 use crate::control::status::{Bridge, Link, Queue, Status, Success};
 use crate::health::{LinkState, Standing};
 use crate::sender::classify::printable;
@@ -97,13 +98,17 @@ impl Screen {
         lines.lines.join("\n") + "\n"
     }
 
-    /// Lines in the place of those before them.
-    pub fn frame(&self, text: &str, first: bool) -> String {
+    /// Lines in the place of those before them, on a terminal of so many rows: one more than fit
+    /// would scroll it each time.
+    pub fn frame(&self, text: &str, first: bool, rows: usize) -> String {
         if !self.moves {
             return format!("{text}\n");
         }
         let start = if first { "\u{1b}[2J\u{1b}[H" } else { "\u{1b}[H" };
-        let body: String = text.lines().map(|line| format!("{line}\u{1b}[K\n")).collect();
+        // The cursor stands below the last one.
+        let most = rows.saturating_sub(1).max(1);
+        let body: String =
+            text.lines().take(most).map(|line| format!("{line}\u{1b}[K\n")).collect();
         format!("{start}{body}\u{1b}[J")
     }
 }
@@ -279,33 +284,6 @@ impl Lines {
             self.lines.push(format!("{before}{line}").trim_end().to_owned());
         }
     }
-}
-
-/// Lines of at most so many characters, broken between words where that is possible.
-fn words(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let (mut line, mut used) = (String::new(), 0);
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + rest.len() > width {
-            lines.push(std::mem::take(&mut line));
-            used = 0;
-        }
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        // One that is longer than a line is broken where it must.
-        while rest.len() > width {
-            let tail = rest.split_off(width);
-            lines.push(rest.into_iter().collect());
-            rest = tail;
-        }
-        used += rest.len();
-        line.extend(rest);
-    }
-    lines.push(line);
-    lines
 }
 
 /// The newest values as bars, the highest standing for `most`; a gap where there is no value.

@@ -9,13 +9,13 @@ mod show;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use harborforge_storage::{Error, GenerationReport, Inspector, QueueReport};
 
 use self::show::{Format, Printer};
 use super::args::{VerifyArgs, VerifyFormat};
-use super::{CliError, Context, Exit};
+use super::terminal::Look;
+use super::{CliError, Context, Exit, scratch};
 use crate::config::Need;
 use crate::control::client::{Answer, Client, ClientError};
 use crate::control::protocol::Request;
@@ -34,7 +34,8 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
         None if stdout.is_terminal() => Format::Table,
         None => Format::Jsonl,
     };
-    let mut printer = Printer::new(format, &config.data_dir, BufWriter::new(stdout));
+    let width = Look::of_stdout().width;
+    let mut printer = Printer::new(format, width, &config.data_dir, BufWriter::new(stdout));
     if let Some(daemon) = context.daemon_of_queue(&config)? {
         super::end_at_once()?;
         printer.asks_a_daemon();
@@ -45,7 +46,8 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
             Err(Asking::Daemon(error)) => Err(CliError::of_client(&error)),
         };
     }
-    let inspector = match Inspector::open(&config.data_dir) {
+    scratch::ready()?;
+    let inspector = match scratch::open(&config.data_dir) {
         Ok(inspector) => inspector,
         Err(Error::NoQueue { path }) if !has_generations(&path) => {
             return printer.nothing().map_err(|error| CliError::of_output(&error));
@@ -60,19 +62,15 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), CliError> {
         }
         Err(error) => return Err(CliError::of_queue(&error, &config.control_socket)),
     };
-    // The private copies have to go, so an interrupt ends the reading and not the process.
-    let interrupted = super::interruption()?;
-    match read(inspector, &mut printer, &interrupted) {
+    match read(inspector, &mut printer) {
         Ok(true) => Ok(()),
         Ok(false) => Err(printer.failure()),
         Err(Failure::Output(error)) => Err(CliError::of_output(&error)),
         Err(Failure::Queue(error)) => Err(CliError::of_queue(&error, &config.control_socket)),
-        Err(Failure::Interrupted) => Err(CliError::quiet(Exit::Interrupted)),
     }
 }
 
 enum Failure {
-    Interrupted,
     Queue(Error),
     Output(io::Error),
 }
@@ -103,17 +101,10 @@ fn asked(daemon: Client, printer: &mut Printer<impl Write>) -> Result<bool, Aski
 }
 
 /// Reads and shows everything; whether it is sound.
-fn read(
-    mut inspector: Inspector,
-    printer: &mut Printer<impl Write>,
-    interrupted: &AtomicBool,
-) -> Result<bool, Failure> {
+fn read(mut inspector: Inspector, printer: &mut Printer<impl Write>) -> Result<bool, Failure> {
     printer.begin().map_err(Failure::Output)?;
     let mut verification = inspector.verify();
     for report in verification.by_ref() {
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
         printer.generation(&report.map_err(Failure::Queue)?).map_err(Failure::Output)?;
     }
     let queue = verification.finish().map_err(Failure::Queue)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use harborforge_storage::{FileState, GenerationReport, Numbers, QueueReport};
 use serde::Serialize;
 
+use super::super::terminal::labelled;
 use super::super::{CliError, Exit};
 use crate::sender::classify::printable;
 
@@ -19,9 +20,27 @@ pub enum Format {
     Jsonl,
 }
 
+/// The columns before what was found: head, room, and the place by which they stay.
+const COLUMNS: [(&str, usize, usize); 7] = [
+    ("generation", NAME, 0),
+    ("samples", 7, 1),
+    ("pending", 7, 2),
+    ("bytes", 9, 6),
+    ("on disk", 9, 5),
+    ("first", 10, 3),
+    ("last", 10, 4),
+];
+/// A generation's name, which is never cut: somebody may have to look into it.
+const NAME: usize = 38;
+const SPACE: usize = 2;
+/// The head of what was found, a little longer than "good".
+const FOUND: &str = "found";
+
 /// Prints findings one by one.
 pub struct Printer<W> {
     format: Format,
+    /// Columns of the terminal; `None` where lines may have any length.
+    width: Option<usize>,
     data_dir: PathBuf,
     out: W,
     /// A daemon runs, and reads for this.
@@ -44,9 +63,9 @@ const NAMED: usize = 5;
 
 impl<W: Write> Printer<W> {
     /// A printer for the queue below `data_dir`.
-    pub fn new(format: Format, data_dir: &Path, out: W) -> Self {
+    pub fn new(format: Format, width: Option<usize>, data_dir: &Path, out: W) -> Self {
         let data_dir = data_dir.to_path_buf();
-        Self { format, data_dir, out, live: false, verdict: String::new() }
+        Self { format, width, data_dir, out, live: false, verdict: String::new() }
     }
 
     /// The findings come from a daemon that has the queue open.
@@ -76,11 +95,7 @@ impl<W: Write> Printer<W> {
     /// What stands before the first generation.
     pub fn begin(&mut self) -> io::Result<()> {
         match self.format {
-            Format::Table => writeln!(
-                self.out,
-                "{:<38}  {:>7}  {:>7}  {:>9}  {:>9}  {:>10}  {:>10}  found",
-                "generation", "samples", "pending", "bytes", "on disk", "first", "last"
-            ),
+            Format::Table => self.row(&COLUMNS.map(|(head, _, _)| head.to_owned()), FOUND),
             Format::Jsonl => Ok(()),
         }
     }
@@ -88,18 +103,19 @@ impl<W: Write> Printer<W> {
     /// One generation.
     pub fn generation(&mut self, report: &GenerationReport) -> io::Result<()> {
         match self.format {
-            Format::Table => writeln!(
-                self.out,
-                "{:<38}  {:>7}  {:>7}  {:>9}  {:>9}  {:>10}  {:>10}  {}",
-                report.name,
-                report.records,
-                report.pending,
-                report.bytes,
-                report.disk_bytes,
-                report.first_seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
-                report.last_seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
-                found(report)
-            )?,
+            Format::Table => {
+                let number = |seq: Option<u64>| seq.map_or("-".to_owned(), |seq| seq.to_string());
+                let cells = [
+                    report.name.clone(),
+                    report.records.to_string(),
+                    report.pending.to_string(),
+                    report.bytes.to_string(),
+                    report.disk_bytes.to_string(),
+                    number(report.first_seq),
+                    number(report.last_seq),
+                ];
+                self.row(&cells, &found(report))?;
+            }
             Format::Jsonl => self.json("generation", report)?,
         }
         // Reading one takes a while: whoever watches sees that it goes on.
@@ -137,10 +153,41 @@ impl<W: Write> Printer<W> {
         }
     }
 
+    /// As many columns as fit; what was found is wrapped below where it does not fit behind them.
+    fn row(&mut self, cells: &[String; COLUMNS.len()], found: &str) -> io::Result<()> {
+        let shown = shown(self.width);
+        let mut line = String::new();
+        for ((cell, (_, room, _)), shown) in cells.iter().zip(COLUMNS).zip(shown) {
+            match (shown, line.is_empty()) {
+                (true, true) => line.push_str(&format!("{cell:<room$}")),
+                (true, false) => line.push_str(&format!("{:SPACE$}{cell:>room$}", "")),
+                (false, _) => {}
+            }
+        }
+        let whole = format!("{line}{:SPACE$}{found}", "");
+        match self.width {
+            Some(width) if whole.chars().count() > width => {
+                writeln!(self.out, "{}", line.trim_end())?;
+                write!(self.out, "{}", labelled("", SPACE, found, width))
+            }
+            Some(_) | None => writeln!(self.out, "{whole}"),
+        }
+    }
+
     fn json(&mut self, kind: &'static str, report: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, &Line { kind, report })?;
         self.out.write_all(b"\n")
     }
+}
+
+/// Which columns fit beside a generation in which nothing is wrong, the most important first.
+fn shown(width: Option<usize>) -> [bool; COLUMNS.len()] {
+    let found = SPACE + FOUND.len();
+    COLUMNS.map(|(_, _, place)| {
+        let before = COLUMNS.iter().filter(|(_, _, other)| *other <= place);
+        let needed: usize = before.map(|(_, room, _)| room + SPACE).sum();
+        place == 0 || width.is_none_or(|width| needed - SPACE + found <= width)
+    })
 }
 
 /// What was found in a generation, in words.
@@ -276,6 +323,43 @@ mod tests {
             unreadable: None,
             unfinished: false,
         }
+    }
+
+    /// What is printed for a generation on a terminal so wide.
+    fn printed(width: Option<usize>, report: &GenerationReport) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut printer = Printer::new(Format::Table, width, Path::new("/d"), &mut out);
+        printer.begin().unwrap();
+        printer.generation(report).unwrap();
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_table_fits_the_terminal() {
+        let bad = GenerationReport {
+            missing: (1..=9).map(|n| run(n * 1000, n * 1000 + 7)).collect(),
+            unreadable: Some("the database file is gone".to_owned()),
+            ..generation()
+        };
+        for width in [40, 60, 80, 100, 109, 120] {
+            for report in [&generation(), &bad] {
+                for line in printed(Some(width), report) {
+                    assert!(line.chars().count() <= width, "{width}: {line}");
+                }
+            }
+            let all = printed(Some(width), &bad).join(" ");
+            let all = all.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(all.contains("00000000000000000101-00000002.pending"), "{all}");
+            assert!(all.ends_with(&found(&bad)), "{all}");
+        }
+        assert_eq!(
+            printed(Some(80), &generation()),
+            [
+                "generation                              samples  pending       first  found",
+                "00000000000000000101-00000002.pending       490      480         101  good",
+            ]
+        );
+        assert_eq!(printed(None, &bad).len(), 2, "a pipe has lines of any length");
     }
 
     fn run(from: u64, to: u64) -> Numbers {

@@ -183,7 +183,13 @@ fn every_fault_has_something_to_type() {
 #[test]
 fn frames_stand_in_the_same_place_unless_the_terminal_is_dumb() {
     let screen = Screen { width: 80, colour: false, moves: true };
-    assert_eq!(screen.frame("a\nb\n", false), "\u{1b}[Ha\u{1b}[K\nb\u{1b}[K\n\u{1b}[J");
+    assert_eq!(screen.frame("a\nb\n", false, 24), "\u{1b}[Ha\u{1b}[K\nb\u{1b}[K\n\u{1b}[J");
     let dumb = Screen { moves: false, ..screen };
-    assert_eq!(dumb.frame("a\n", true), "a\n\n");
+    assert_eq!(dumb.frame("a\n", true, 1), "a\n\n");
+    // A line more would scroll the terminal at each drawing.
+    let all = screen.draw(&worst(), now(), 8);
+    for rows in [1, 2, 5, 8] {
+        let frame = screen.frame(&all, false, rows);
+        assert!(frame.matches('\n').count() <= rows.saturating_sub(1).max(1), "{rows}: {frame}");
+    }
 }
