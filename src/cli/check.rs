@@ -18,7 +18,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::time::SystemTime;
 
 use super::args::CheckArgs;
-use super::{CliError, Context, Exit, causes, unreadable};
+use super::{CliError, Context, Exit, causes};
 use crate::config::{self, Config, Loaded, Need, Sources};
 use crate::runtime;
 use crate::sender::classify::printable;
@@ -120,7 +120,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<(), CliError> {
     let loaded = match config::load(&sources, Need::Backend) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            let faults = errors.0.iter().map(unreadable::told);
+            let faults = errors.0.iter().map(ToString::to_string);
             let rest = "mend these first; the other checks need a configuration that holds";
             let lines: Vec<Line> = faults
                 .chain([rest.to_owned()])

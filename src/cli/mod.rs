@@ -20,7 +20,6 @@ pub mod sample;
 mod scratch;
 pub mod status;
 mod terminal;
-mod unreadable;
 pub mod verify;
 
 use std::error::Error;
@@ -161,12 +160,12 @@ impl CliError {
 
     pub(crate) fn of_config(errors: &ConfigErrors) -> Self {
         let message = match errors.0.as_slice() {
-            [only] => format!("configuration: {}", unreadable::told(only)),
+            [only] => format!("configuration: {only}"),
             several => {
                 let mut message = format!("configuration, {} faults:", several.len());
                 for error in several {
                     message.push_str("\n  ");
-                    message.push_str(&unreadable::told(error));
+                    message.push_str(&error.to_string());
                 }
                 message
             }
