@@ -61,6 +61,8 @@ clean() {
 }
 trap clean EXIT
 trap 'exit 130' INT TERM
+# Writing to a connection that is gone is told in the words of the step that needs it.
+trap '' PIPE
 
 patience=${HARBORFORGE_TRY_PATIENCE:-10}
 failed=0
@@ -283,14 +285,14 @@ websocket() {
             ${ca:+-CAfile "$ca"} <"$work/to" >"$work/link" 2>"$work/error" &
     else
         # Its plain way through: bytes as they are, but for the number 255.
-        curl --silent --show-error --no-buffer --max-time 60 "telnet://$host:$port" \
+        curl --silent --show-error --no-buffer --max-time $((4 * patience)) "telnet://$host:$port" \
             <"$work/to" >"$work/link" 2>"$work/error" &
     fi
     link_pid=$!
     exec 3>"$work/to"
     key=$(openssl rand -base64 16)
     printf 'GET %s/monitor/server/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nUser-Agent: harborforge-connector/try-backend\r\n\r\n' \
-        "$prefix" "$authority" "$key" >&3
+        "$prefix" "$authority" "$key" 2>/dev/null >&3
     if ! wait_for upgraded; then
         fail "websocket" "no answer to the upgrade: $(words "$work/error")"
         return
@@ -311,7 +313,7 @@ websocket() {
     fi
     ok "websocket" "upgraded"
 
-    text "{\"encrypted_payload\":\"$proof\"}" >&3
+    text "{\"encrypted_payload\":\"$proof\"}" 2>/dev/null >&3
     if ! wait_for answered; then
         fail "handshake" "no answer within $patience s"
         return
@@ -333,9 +335,9 @@ websocket() {
         ;;
     esac
 
-    text "{\"event\":\"server.hello\",\"payload\":{\"identifier\":\"$identifier\",\"openclaw_version\":null,\"agents\":[],\"connector_version\":\"try-backend\"}}" >&3
+    text "{\"event\":\"server.hello\",\"payload\":{\"identifier\":\"$identifier\",\"openclaw_version\":null,\"agents\":[],\"connector_version\":\"try-backend\"}}" 2>/dev/null >&3
     sample
-    text "{\"event\":\"server.metrics\",\"seq\":$seq,\"payload\":$telemetry}}" >&3
+    text "{\"event\":\"server.metrics\",\"seq\":$seq,\"payload\":$telemetry}}" 2>/dev/null >&3
     case ,$capabilities, in
     *,ack,*)
         if wait_for acknowledged; then
@@ -345,7 +347,7 @@ websocket() {
         fi
         ;;
     *)
-        frame 9 tryping1 >&3
+        frame 9 tryping1 2>/dev/null >&3
         if wait_for ponged; then
             ok "delivery" "sample 1 over the WebSocket, and the Ping after it came back"
         else
@@ -353,7 +355,7 @@ websocket() {
         fi
         ;;
     esac
-    frame 8 "" >&3
+    frame 8 "" 2>/dev/null >&3
 }
 
 if [ -n "$api_key_file" ]; then
