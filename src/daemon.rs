@@ -167,7 +167,7 @@ impl Daemon {
         let no_thread = |source| DaemonError::System { what: "a thread", source };
         // First, so that the first sample has something to say of OpenClaw.
         let known = Known::new();
-        let watcher = watch::start(openclaw_settings(&config), known.clone()).map_err(no_thread)?;
+        let watcher = watch::start(openclaw_settings(&config), known.clone());
         let sampler = sampler::start(
             config.report_interval,
             collector_settings(&config),

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -85,14 +86,46 @@ where
     spawn(async move { AssertUnwindSafe(future).catch_unwind().await.is_err() })
 }
 
-/// Runs blocking work on the runtime's pool for it. Dropping the task lets the work run on: a
-/// blocking call cannot be called off.
+/// Runs blocking work on a thread of its own. Dropping the task lets the work run on: a blocking
+/// call cannot be called off.
+///
+/// The runtime has a pool for this, but its thread stays for ever and wakes up twice a second,
+/// where the daemon has such work a few times a day.
 pub fn spawn_blocking<F, T>(work: F) -> Task<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Task(async_std::task::spawn_blocking(work))
+    let (sender, result) = channel::bounded(1);
+    let work = move || {
+        // Room for the one result; whoever waited for it may have gone.
+        let _ = sender.try_send(std::panic::catch_unwind(AssertUnwindSafe(work)));
+    };
+    let work = Arc::new(Mutex::new(Some(work)));
+    let own = Arc::clone(&work);
+    let started = std::thread::Builder::new().name("hf-blocking".to_owned()).spawn(move || {
+        if let Some(work) = take(&own) {
+            work();
+        }
+    });
+    if started.is_err()
+        && let Some(work) = take(&work)
+    {
+        // No thread is to be had now; the pool waits until there is one.
+        drop(async_std::task::spawn_blocking(work));
+    }
+    spawn(async move {
+        match result.recv().await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // Only when the pool could not run it either.
+            Err(gone) => std::panic::resume_unwind(Box::new(gone)),
+        }
+    })
+}
+
+fn take<W>(work: &Mutex<Option<W>>) -> Option<W> {
+    work.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Waits.

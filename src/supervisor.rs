@@ -1,24 +1,23 @@
 //! What the service manager is told (`Type=notify`): that it has started, how it stands, that it
 //! reads its configuration again, that it stops, and that it lives.
 //!
-//! Only this file names sd-notify. Without `NOTIFY_SOCKET` there is no thread and nothing is told.
+//! Only this file names sd-notify. Without `NOTIFY_SOCKET` nothing runs and nothing is told.
 //!
 //! Invariants: what is said is decided by `Core`, which has no clock and no socket; a service
-//! manager that does not listen holds up this thread and nothing else; the watchdog is fed only
-//! while the sampler and the sender both answer. They are asked by an order like any other, so
+//! manager that does not listen holds up a thread of its own and nothing else; the watchdog is fed
+//! only while the sampler and the sender both answer. They are asked by an order like any other, so
 //! that an answer shows that their loop turns, and not only that their thread exists; nobody is
 //! asked again before the last answer has come, so that no queue grows behind one that hangs. A
 //! sender that waits for the disk of `data_dir` counts as one that answers: samples are kept in
 //! memory meanwhile, and being ended would lose them.
 
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
 
 use crate::busy::Busy;
 use crate::health::{Health, LinkState};
-use crate::runtime::{Clock, channel};
+use crate::runtime::{self, Clock, channel};
 use crate::sender::classify::printable;
 use crate::sender::machine::Transport;
 use crate::store::{Store, View};
@@ -53,8 +52,8 @@ pub struct Parts {
     pub health: Health,
 }
 
-/// The daemon's handle. Dropping it ends the thread; nobody waits for it.
-pub struct Supervisor(Option<mpsc::Sender<Order>>);
+/// The daemon's handle. Dropping it ends the telling; nobody waits for it.
+pub struct Supervisor(Option<channel::Sender<Order>>);
 
 enum Order {
     Reloading,
@@ -71,17 +70,9 @@ impl Supervisor {
             return Self(None);
         }
         let core = Core::new(sd_notify::watchdog_enabled());
-        let (sender, orders) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("hf-supervisor".to_owned())
-            .spawn(move || run(core, &parts, &orders));
-        match thread {
-            Ok(_) => Self(Some(sender)),
-            Err(error) => {
-                tracing::error!(%error, "no thread to tell the service manager anything: it will take this for a failed start");
-                Self(None)
-            }
-        }
+        let (sender, orders) = channel::unbounded();
+        drop(runtime::spawn(run(core, parts, orders)));
+        Self(Some(sender))
     }
 
     /// The configuration is being read again; [`Supervisor::reloaded`] has to follow.
@@ -104,28 +95,29 @@ impl Supervisor {
 
     fn order(&self, order: Order) {
         if let Some(orders) = &self.0 {
-            // The thread ends only when this is dropped, or after the stop.
-            let _ = orders.send(order);
+            // It is listened to until this is dropped, or after the stop; and never full.
+            let _ = orders.try_send(order);
         }
     }
 }
 
-fn run(mut core: Core, parts: &Parts, orders: &mpsc::Receiver<Order>) {
+async fn run(mut core: Core, parts: Parts, orders: channel::Receiver<Order>) {
     let clock = Clock::start();
     let mut line = Line::default();
     let mut sampler = Pulse::new();
     let mut sender = Pulse::new();
     loop {
-        let says = match orders.recv_timeout(core.period()) {
-            Ok(Order::Reloading) => core.reloading(),
-            Ok(Order::Reloaded) => core.reloaded(),
-            Ok(Order::Stopping(told)) => {
-                line.tell(&[Say::Stopping, Say::Status("Stopping".to_owned())]);
+        let says = match runtime::timeout(core.period(), orders.recv()).await {
+            Some(Ok(Order::Reloading)) => core.reloading(),
+            Some(Ok(Order::Reloaded)) => core.reloaded(),
+            Some(Ok(Order::Stopping(told))) => {
+                let says = vec![Say::Stopping, Say::Status("Stopping".to_owned())];
+                runtime::spawn_blocking(move || line.tell(&says)).await;
                 drop(told);
                 return;
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
+            Some(Err(_)) => return,
+            None => {
                 let view = parts.store.view();
                 let now = clock.mono();
                 let news = core.disk(now, parts.store.busy().at());
@@ -142,7 +134,13 @@ fn run(mut core: Core, parts: &Parts, orders: &mpsc::Receiver<Order>) {
                 })
             }
         };
-        line.tell(&says);
+        if !says.is_empty() {
+            line = runtime::spawn_blocking(move || {
+                line.tell(&says);
+                line
+            })
+            .await;
+        }
     }
 }
 
@@ -191,9 +189,6 @@ struct Line {
 
 impl Line {
     fn tell(&mut self, says: &[Say]) {
-        if says.is_empty() {
-            return;
-        }
         let states: Vec<NotifyState<'_>> = says.iter().flat_map(Say::states).collect();
         match sd_notify::notify(&states) {
             Ok(()) => self.broken = false,

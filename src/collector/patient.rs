@@ -1,18 +1,19 @@
 //! Asking a file system without ever hanging on it.
 //!
-//! A system call on a dead network mount does not return, and no timeout can be given to it. It
-//! therefore runs on a thread of its own.
+//! A system call on a dead network mount does not return, and no timeout can be given to it. Each
+//! question therefore runs on a thread of its own, which ends with its answer: one that waited for
+//! the next question would be idle for all but some microseconds of its life.
 //!
 //! Invariants:
 //! - A question waits for its answer for at most [`PATIENCE`]. While one is unanswered, further
 //!   ones fail at once: a dead mount delays one sample by a second, once.
-//! - There is one such thread; only a change of the path while it hangs leaves it behind, and it
-//!   ends when its call returns.
+//! - There is at most one such thread; only a change of the path while it hangs leaves it behind,
+//!   and it ends when its call returns.
 //! - A late answer is thrown away: a figure is of the moment it was asked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use super::host::Unreadable;
@@ -25,21 +26,19 @@ const STACK: usize = 128 * 1024;
 
 type Read<T> = Arc<dyn Fn(&Path) -> Result<T, Unreadable> + Send + Sync>;
 
-/// Asks about paths; the thread starts with the first question.
+/// Asks about paths.
 pub(super) struct Patient<T> {
     /// The key of the configuration that the path comes from, for errors.
     key: &'static str,
     read: Read<T>,
     patience: Duration,
-    worker: Option<Worker<T>>,
+    overdue: Option<Overdue<T>>,
 }
 
-struct Worker<T> {
-    path: Arc<Path>,
-    questions: SyncSender<()>,
-    answers: Receiver<Result<T, Unreadable>>,
-    /// A question was asked and not answered in time.
-    overdue: bool,
+/// A question that was not answered in time.
+struct Overdue<T> {
+    path: PathBuf,
+    answer: Receiver<Result<T, Unreadable>>,
 }
 
 impl<T: Send + 'static> Patient<T> {
@@ -48,7 +47,7 @@ impl<T: Send + 'static> Patient<T> {
         key: &'static str,
         read: impl Fn(&Path) -> Result<T, Unreadable> + Send + Sync + 'static,
     ) -> Self {
-        Self { key, read: Arc::new(read), patience: PATIENCE, worker: None }
+        Self { key, read: Arc::new(read), patience: PATIENCE, overdue: None }
     }
 
     /// What `read` says of `path`.
@@ -56,71 +55,46 @@ impl<T: Send + 'static> Patient<T> {
     /// # Errors
     /// Those of `read`, and when there is no answer in time.
     pub(super) fn ask(&mut self, path: &Path) -> Result<T, Unreadable> {
-        let mut worker = match self.worker.take().filter(|worker| &*worker.path == path) {
-            Some(worker) => worker,
-            None => Worker::start(path, Arc::clone(&self.read))?,
-        };
-        let answer = worker.ask(self.patience);
-        // One whose thread is gone is not kept: the next question starts another.
-        if !matches!(answer, Err(Fault::Gone)) {
-            self.worker = Some(worker);
+        if let Some(late) = self.overdue.take().filter(|late| late.path == path)
+            && matches!(late.answer.try_recv(), Err(TryRecvError::Empty))
+        {
+            self.overdue = Some(late);
+            return Err(self.no_answer(path));
         }
-        match answer {
+        let answer = self.put(path)?;
+        match answer.recv_timeout(self.patience) {
             Ok(answer) => answer,
-            Err(Fault::Overdue) => Err(Unreadable(format!(
-                "the file system of {} {} does not answer; is it a network mount whose server is \
-                 away?",
-                self.key,
-                path.display()
-            ))),
-            Err(Fault::Gone) => Err(Unreadable("the thread that asks for it has ended".into())),
+            Err(RecvTimeoutError::Timeout) => {
+                self.overdue = Some(Overdue { path: path.to_owned(), answer });
+                Err(self.no_answer(path))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Unreadable("the thread that asks for it has ended".into()))
+            }
         }
     }
-}
 
-enum Fault {
-    Overdue,
-    Gone,
-}
-
-impl<T: Send + 'static> Worker<T> {
-    fn start(path: &Path, read: Read<T>) -> Result<Self, Unreadable> {
-        // One question may wait while one is being answered; more are never asked.
-        let (questions, asked) = sync_channel::<()>(1);
-        let (answer, answers) = sync_channel(1);
-        let path: Arc<Path> = Arc::from(path);
-        let subject = Arc::clone(&path);
+    fn put(&self, path: &Path) -> Result<Receiver<Result<T, Unreadable>>, Unreadable> {
+        // Room for the answer, so that a late one holds up nobody.
+        let (sender, answer) = sync_channel(1);
+        let (path, read) = (path.to_owned(), Arc::clone(&self.read));
         std::thread::Builder::new()
             .name("disk-probe".into())
             .stack_size(STACK)
             .spawn(move || {
-                while asked.recv().is_ok() {
-                    if answer.send(read(&subject)).is_err() {
-                        break;
-                    }
-                }
+                // Whoever asked may have gone.
+                let _ = sender.send(read(&path));
             })
             .map_err(|error| Unreadable(format!("no thread to ask for it: {error}")))?;
-        Ok(Self { path, questions, answers, overdue: false })
+        Ok(answer)
     }
 
-    fn ask(&mut self, patience: Duration) -> Result<Result<T, Unreadable>, Fault> {
-        if self.overdue {
-            match self.answers.try_recv() {
-                Ok(_) => self.overdue = false,
-                Err(TryRecvError::Empty) => return Err(Fault::Overdue),
-                Err(TryRecvError::Disconnected) => return Err(Fault::Gone),
-            }
-        }
-        self.questions.send(()).map_err(|_| Fault::Gone)?;
-        match self.answers.recv_timeout(patience) {
-            Ok(answer) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) => {
-                self.overdue = true;
-                Err(Fault::Overdue)
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(Fault::Gone),
-        }
+    fn no_answer(&self, path: &Path) -> Unreadable {
+        Unreadable(format!(
+            "the file system of {} {} does not answer; is it a network mount whose server is away?",
+            self.key,
+            path.display()
+        ))
     }
 }
 
@@ -183,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ended_is_replaced() {
+    fn a_thread_that_panics_is_an_error_and_the_next_question_is_asked() {
         let read = |path: &Path| {
             assert!(path != Path::new("/panics"), "the reader fails");
             Ok(1)
         };
         let mut probe = asking(read, Duration::from_secs(60));
         assert!(probe.ask(Path::new("/panics")).unwrap_err().0.contains("ended"));
-        assert!(probe.worker.is_none());
+        assert!(probe.overdue.is_none());
         assert!(probe.ask(Path::new("/")).is_ok());
     }
 }

@@ -162,7 +162,7 @@ fn position() -> Position {
 /// One that hangs is asked once, and no more until it has answered.
 #[test]
 fn nobody_is_asked_twice_before_an_answer() {
-    let (sender, asked) = mpsc::channel();
+    let (sender, asked) = std::sync::mpsc::channel();
     let ask: Ask = Box::new(move |answer| sender.send(answer).unwrap());
     let mut pulse = Pulse::new();
     for _ in 0..10 {

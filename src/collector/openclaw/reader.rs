@@ -161,6 +161,12 @@ impl Reader {
         }
     }
 
+    /// Whether there is a state directory to look at.
+    #[must_use]
+    pub fn sees_any(&self) -> bool {
+        !self.homes.is_empty()
+    }
+
     /// Whether a gateway is coming up, which is worth asking again soon.
     #[must_use]
     pub fn restless(&self) -> bool {

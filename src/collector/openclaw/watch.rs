@@ -1,17 +1,18 @@
-//! The thread that keeps what is known of OpenClaw up to date.
+//! Who keeps what is known of OpenClaw up to date.
 //!
 //! It looks at files every [`TICK`], asks gateways every `ASK` (at every tick while one is
-//! coming up or going down) and looks for new state directories every `DISCOVER`.
+//! coming up or going down) and looks for new state directories every `DISCOVER`. Where there is
+//! none, a tick is as long as `ASK`.
 //!
 //! Invariants:
-//! - It has a thread of its own: a home directory on a dead network mount, a database that is
-//!   busy or a gateway that does not answer hold up no sample, no delivery and no stop.
+//! - Each look has a thread of its own, which ends with it: a home directory on a dead network mount,
+//!   a database that is busy or a gateway that does not answer hold up no sample, no delivery and no
+//!   stop. The next look begins after the last one has come back, so there is one such thread.
 //! - Each trouble is said once in the log when it begins and once when it is over; that OpenClaw's
 //!   state may be hidden is said once.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use super::homes::Places;
@@ -19,7 +20,7 @@ use super::known::Known;
 use super::probe;
 use super::reader::{Reader, Report};
 use crate::collector::clock::since_boot;
-use crate::runtime;
+use crate::runtime::{self, TaskGuard, channel};
 
 /// Between two looks at files.
 pub const TICK: Duration = Duration::from_secs(5);
@@ -37,30 +38,26 @@ pub struct Settings {
     pub homes: Vec<PathBuf>,
 }
 
-/// The running thread. Dropping it stops it, without waiting for it: it may be waiting for a dead
-/// mount, and owns nothing that must be closed.
+/// It goes on until this is dropped. A look that is under way is not waited for: it may be waiting
+/// for a dead mount, and owns nothing that must be closed.
 #[derive(Debug)]
 pub struct Watcher {
-    orders: mpsc::Sender<Settings>,
+    orders: channel::Sender<Settings>,
+    _task: TaskGuard<()>,
 }
 
 /// Starts looking after OpenClaw.
-///
-/// # Errors
-/// When the operating system gives no thread.
-pub fn start(settings: Settings, known: Known) -> std::io::Result<Watcher> {
-    let (orders, receiver) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("hf-openclaw".to_owned())
-        .spawn(move || run(settings, &known, &receiver))?;
-    Ok(Watcher { orders })
+#[must_use]
+pub fn start(settings: Settings, known: Known) -> Watcher {
+    let (orders, receiver) = channel::unbounded();
+    Watcher { orders, _task: runtime::spawn_guarded(run(settings, known, receiver)) }
 }
 
 impl Watcher {
     /// Takes up a reloaded configuration.
     pub fn reconfigure(&self, settings: Settings) {
-        // The thread outlives every order.
-        let _ = self.orders.send(settings);
+        // It is listened to as long as this lives, and never full.
+        let _ = self.orders.try_send(settings);
     }
 }
 
@@ -87,81 +84,77 @@ fn ask(reader: &mut Reader) {
     }
 }
 
-fn run(mut settings: Settings, known: &Known, orders: &mpsc::Receiver<Settings>) {
-    let mut said = Said::default();
+async fn run(settings: Settings, known: Known, orders: channel::Receiver<Settings>) {
+    let mut watch = Watch::new(settings, Said::default());
     loop {
-        let next = if settings.look {
-            watch(&settings, known, orders, &mut said)
+        if watch.settings.look {
+            let known = known.clone();
+            watch = runtime::spawn_blocking(move || {
+                watch.turn(&known);
+                watch
+            })
+            .await;
         } else {
-            said.tell(BTreeSet::new(), 0);
+            watch.said.tell(BTreeSet::new(), 0);
             known.note(Vec::new(), 0);
             known.forget_files(since_boot());
-            wait(orders, known, Duration::MAX)
-        };
-        match next {
-            Next::Settings(new) => settings = new,
-            Next::Stop => return,
-            Next::Tick => {}
+        }
+        match runtime::timeout(watch.pace(), orders.recv()).await {
+            Some(Ok(settings)) => watch = Watch::new(settings, watch.said),
+            Some(Err(_)) => return,
+            // What a plugin pushed lapses meanwhile.
+            None => known.look(since_boot()),
         }
     }
 }
 
-enum Next {
-    Tick,
-    Settings(Settings),
-    Stop,
+/// One way of looking, from one reload to the next.
+struct Watch {
+    settings: Settings,
+    reader: Reader,
+    said: Said,
+    discovered: Option<Duration>,
+    asked: Option<Duration>,
 }
 
-/// Waits for an order; what a plugin pushed lapses meanwhile.
-fn wait(orders: &mpsc::Receiver<Settings>, known: &Known, how_long: Duration) -> Next {
-    let mut left = how_long;
-    loop {
-        match orders.recv_timeout(left.min(TICK)) {
-            Ok(settings) => return Next::Settings(settings),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Next::Stop,
-            Err(mpsc::RecvTimeoutError::Timeout) => known.look(since_boot()),
-        }
-        left = left.saturating_sub(TICK);
-        if left.is_zero() {
-            return Next::Tick;
+impl Watch {
+    fn new(settings: Settings, said: Said) -> Self {
+        let reader = Reader::new(Places::of_this_host(), settings.homes.clone());
+        Self { settings, reader, said, discovered: None, asked: None }
+    }
+
+    /// How long until the next look.
+    fn pace(&self) -> Duration {
+        if self.settings.look && (self.reader.sees_any() || self.reader.restless()) {
+            TICK
+        } else {
+            ASK
         }
     }
-}
 
-fn watch(
-    settings: &Settings,
-    known: &Known,
-    orders: &mpsc::Receiver<Settings>,
-    said: &mut Said,
-) -> Next {
-    let mut reader = Reader::new(Places::of_this_host(), settings.homes.clone());
-    let (mut discovered, mut asked): (Option<Duration>, Option<Duration>) = (None, None);
-    let due = |last: Option<Duration>, every: Duration, now: Duration| {
-        last.is_none_or(|last| now.saturating_sub(last) >= every)
-    };
-    loop {
+    /// One look, and what follows from it.
+    fn turn(&mut self, known: &Known) {
         let now = since_boot();
-        if due(discovered, DISCOVER, now) {
-            reader.discover();
-            discovered = Some(now);
+        let due = |last: Option<Duration>, every: Duration| {
+            last.is_none_or(|last| now.saturating_sub(last) >= every)
+        };
+        if due(self.discovered, DISCOVER) {
+            self.reader.discover();
+            self.discovered = Some(now);
         }
-        reader.look(SystemTime::now());
-        if asked.is_none() {
+        self.reader.look(SystemTime::now());
+        if self.asked.is_none() {
             // The first sample shall not wait for a gateway.
-            publish(&reader.report(SystemTime::now()), known);
+            publish(&self.reader.report(SystemTime::now()), known);
         }
-        if reader.restless() || due(asked, ASK, now) {
-            ask(&mut reader);
-            asked = Some(now);
+        if self.reader.restless() || due(self.asked, ASK) {
+            ask(&mut self.reader);
+            self.asked = Some(now);
         }
-        let report = reader.report(SystemTime::now());
+        let report = self.reader.report(SystemTime::now());
         publish(&report, known);
         let closed_homes = report.closed_homes();
-        said.tell(report.troubles, closed_homes);
-        match wait(orders, known, TICK) {
-            Next::Tick => {}
-            next @ (Next::Settings(_) | Next::Stop) => return next,
-        }
+        self.said.tell(report.troubles, closed_homes);
     }
 }
 
