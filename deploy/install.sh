@@ -210,7 +210,7 @@ if [ -z "$file" ] && have dpkg && [ -z "$DESTDIR" ]; then
     done
 fi
 [ -n "$file" ] || file=$here/$NAME
-[ -f "$file" ] || die "$file is not there: build it (cargo build --release), or name it with --file"
+[ -f "$file" ] || die "$file is not there: build it (cargo build --profile dist), or name it with --file"
 file=$(cd "$(dirname "$file")" && pwd)/$(basename "$file")
 [ -n "$sums" ] || sums=$(dirname "$file")/SHA256SUMS
 

@@ -17,8 +17,8 @@ case ${1:-} in
 esac
 
 if [ -z "$program" ]; then
-    cargo build --release --locked --no-default-features --features openclaw-sqlite
-    program=${CARGO_TARGET_DIR:-target}/release/$NAME
+    cargo build --profile dist --locked --no-default-features --features openclaw-sqlite
+    program=${CARGO_TARGET_DIR:-target}/dist/$NAME
 fi
 
 # Not target/package: cargo has a use for that name.

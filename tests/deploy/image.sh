@@ -30,7 +30,7 @@ fail() {
 # What the Dockerfile says is taken from there, so that the two cannot drift apart.
 dockerfile=$source/deploy/Dockerfile
 grep -q "^FROM gcr.io/distroless/cc-debian12:nonroot$" "$dockerfile" || fail "another last stage"
-grep -q "sh deploy/image-root.sh target/release/harborforge-connector /out" "$dockerfile" || fail "another layout"
+grep -q "sh deploy/image-root.sh target/dist/harborforge-connector /out" "$dockerfile" || fail "another layout"
 # Each word of a list in JSON as a word of its own.
 list() { sed -n "s/^ *$1 \[\(.*\)\]\$/\1/p" "$dockerfile" | tr -d '",' ; }
 entry=$(list ENTRYPOINT)

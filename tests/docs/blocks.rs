@@ -52,7 +52,8 @@ const BLOCKS: &[(&str, &str, Held)] = &[
         "400-byte records in /tmp                        per second",
         NotRun(FIGURES),
     ),
-    ("docs/BENCHMARKS.md", "daemon, a sample a second, watched for 20 s each", NotRun(FIGURES)),
+    ("docs/BENCHMARKS.md", "what the connector costs on this machine", NotRun(FIGURES)),
+    ("docs/BENCHMARKS.md", "how it grows with what waits", NotRun(FIGURES)),
     ("docs/BENCHMARKS.md", "drain of waiting samples of 500 bytes over loopback", NotRun(FIGURES)),
     (
         "docs/BENCHMARKS.md",
