@@ -373,7 +373,7 @@ install_program() {
         [ -n "$DESTDIR" ] || run chown root:$ACCOUNT "$config"
         run chmod g+r,o-rwx "$config"
         if set_key "(challenge_uuid|api_key)"; then
-            warn "The group $ACCOUNT can read the secret in $config; 'sudo $NAME enroll' puts a new one where it cannot."
+            warn "The group $ACCOUNT can read the secret in $config; take it out there, and 'sudo $NAME enroll' puts a new one where it cannot."
         fi
     elif [ "$dry_run" = yes ]; then
         say "would install: $config (mode 0640)"

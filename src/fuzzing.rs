@@ -136,7 +136,7 @@ impl Files for OneFile<'_> {
         if !CONFIGS.iter().any(|name| path == Path::new(name)) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(FileText { text: Zeroizing::new(self.0.to_owned()), mode: 0o640 })
+        Ok(FileText { text: Zeroizing::new(self.0.to_owned()), mode: 0o640, shared: true })
     }
 }
 

@@ -5,10 +5,10 @@
 //! - A plan exists only if the configuration it leads to holds as a whole: [`super::load()`] reads
 //!   it from the planned texts before anything is written.
 //! - A secret goes where the configuration has it: into the file that `challenge_uuid_file` or
-//!   `api_key_file` names, else into the configuration itself. Only where a group may read that one,
-//!   it goes into a file beside it, which no group reads, and the configuration comes to name that:
-//!   who may look at the queue need not know the secret. The keys of the other mode are commented
-//!   out, since both modes at once are an error.
+//!   `api_key_file` names, else into the configuration itself. Only where that has none yet and a
+//!   group may read it, it goes into a file beside it, which no group reads, and the configuration
+//!   comes to name that: who may look at the queue need not know the secret. The keys of the other
+//!   mode are commented out, since both modes at once are an error.
 //! - A file that holds a secret afterwards is one that others cannot read.
 
 use std::io;
@@ -28,8 +28,6 @@ use super::{Credential, EXAMPLE, edit, file, paths, value};
 const NEW: u32 = 0o600;
 /// Whatever others may do with a file.
 const OTHERS: u32 = 0o007;
-/// The group may read a file.
-const GROUP: u32 = 0o040;
 
 /// What is to be changed.
 #[derive(Debug, Default)]
@@ -94,7 +92,8 @@ pub fn plan(sources: &Sources<'_>, wish: &Wish) -> Result<Plan, ConfigErrors> {
     if let Some(credential) = &wish.credential {
         let (inline, own_file, others) = keys_of(credential);
         let named = settings.iter().find(|setting| setting.key == own_file);
-        let shared = before.as_ref().is_some_and(|before| before.mode & GROUP != 0);
+        let inside = settings.iter().any(|setting| setting.key == inline);
+        let shared = !inside && before.as_ref().is_some_and(|before| before.shared);
         match named {
             Some(setting) => {
                 let base = load::base(setting, Some(&path));
@@ -108,7 +107,6 @@ pub fn plan(sources: &Sources<'_>, wish: &Wish) -> Result<Plan, ConfigErrors> {
                     let origin = Origin::Path(path.clone());
                     ConfigError { origin, key: Some(own_file.name().into()), problem }
                 })?);
-                draft.unset(inline)?;
                 // Relative to the configuration, so that both can be moved together.
                 draft.set(own_file, inline.name())?;
             }
@@ -287,6 +285,6 @@ impl Files for Overlay<'_> {
             None => NEW,
         };
         let mode = if planned.private { mode & !OTHERS } else { mode };
-        Ok(FileText { text: planned.after.clone(), mode })
+        Ok(FileText { text: planned.after.clone(), mode, shared: false })
     }
 }

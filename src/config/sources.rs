@@ -20,6 +20,8 @@ pub struct FileText {
     pub text: Zeroizing<String>,
     /// Permission bits, as in `chmod`; 0 for what is no regular file.
     pub mode: u32,
+    /// A group may read it that is neither root's nor this process's own.
+    pub shared: bool,
 }
 
 /// Where files are read from: the disk, or a test's own.
@@ -62,7 +64,10 @@ impl Files for DiskFiles {
             .to_owned();
         // The mode of a pipe or a device does not say who may read what came out of it.
         let mode = if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 };
-        Ok(FileText { text: Zeroizing::new(text), mode })
+        let strangers =
+            metadata.gid() != 0 && metadata.gid() != rustix::process::getegid().as_raw();
+        let shared = mode & 0o040 != 0 && strangers;
+        Ok(FileText { text: Zeroizing::new(text), mode, shared })
     }
 
     fn group(&self, path: &Path) -> Option<String> {

@@ -15,7 +15,11 @@ struct OneFile<'a>(&'a str);
 impl Files for OneFile<'_> {
     fn read(&self, path: &Path) -> io::Result<FileText> {
         if path == Path::new("config.toml") {
-            return Ok(FileText { text: Zeroizing::new(self.0.to_owned()), mode: 0o600 });
+            return Ok(FileText {
+                text: Zeroizing::new(self.0.to_owned()),
+                mode: 0o600,
+                shared: false,
+            });
         }
         Err(io::ErrorKind::NotFound.into())
     }

@@ -23,9 +23,11 @@ struct MemoryFiles(BTreeMap<PathBuf, Result<(u32, String), io::ErrorKind>>);
 impl Files for MemoryFiles {
     fn read(&self, path: &Path) -> io::Result<FileText> {
         match self.0.get(path) {
-            Some(Ok((mode, text))) => {
-                Ok(FileText { text: Zeroizing::new(text.clone()), mode: *mode })
-            }
+            Some(Ok((mode, text))) => Ok(FileText {
+                text: Zeroizing::new(text.clone()),
+                mode: *mode,
+                shared: mode & 0o040 != 0,
+            }),
             Some(Err(kind)) => Err((*kind).into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
