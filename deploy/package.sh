@@ -2,23 +2,38 @@
 # Makes what is published: an archive for any Linux of this architecture, a Debian package where
 # `cargo deb` is (cargo install cargo-deb --locked), the installer for it, and SHA256SUMS over all.
 #
-#   deploy/package.sh [--program PATH]
+#   deploy/package.sh [--target TRIPLE] [--program PATH]
 #
-# Without a program it builds one as it is shipped: without the demo's Monitor.
+# Without a program it builds one as it is shipped: without the demo's Monitor. For another target
+# cargo has to know the linker (CARGO_TARGET_<TRIPLE>_LINKER) and, since the program itself makes
+# its manual pages, what runs it here (CARGO_TARGET_<TRIPLE>_RUNNER).
 set -eu
 
 cd "$(dirname "$0")/.."
 NAME=harborforge-connector
 program=
-case ${1:-} in
---program) program=${2:?--program needs a path} ;;
-"") ;;
-*) echo "usage: deploy/package.sh [--program PATH]" >&2 && exit 2 ;;
-esac
+target=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --program) program=${2:?--program needs a path} ;;
+    --target) target=${2:?--target needs a triple} ;;
+    *) echo "usage: deploy/package.sh [--target TRIPLE] [--program PATH]" >&2 && exit 2 ;;
+    esac
+    shift 2
+done
 
 if [ -z "$program" ]; then
-    cargo build --profile dist --locked --no-default-features --features openclaw-sqlite
-    program=${CARGO_TARGET_DIR:-target}/dist/$NAME
+    cargo build --profile dist ${target:+--target "$target"} --locked --no-default-features --features openclaw-sqlite
+    program=${CARGO_TARGET_DIR:-target}/${target:+$target/}dist/$NAME
+fi
+machine=$(uname -m)-linux
+runner=
+if [ -n "$target" ]; then
+    case $target in
+    *-musl*) machine=${target%%-*}-linux-musl ;;
+    *) machine=${target%%-*}-linux ;;
+    esac
+    runner=$(printenv "CARGO_TARGET_$(printf '%s' "$target" | tr 'a-z-' 'A-Z_')_RUNNER" || true)
 fi
 
 # Not target/package: cargo has a use for that name.
@@ -27,20 +42,25 @@ rm -rf "$stage"
 mkdir -p "$stage/bin" "$stage/man" "$stage/completions"
 cp "$program" "$stage/bin/$NAME"
 chmod 0755 "$stage/bin/$NAME"
-if command -v strip >/dev/null; then strip "$stage/bin/$NAME"; fi
+# The profile strips; a program from elsewhere may not be.
+if [ -z "$target" ] && command -v strip >/dev/null; then strip "$stage/bin/$NAME"; fi
 
 # Made by the program itself, and so of its version.
 program=$stage/bin/$NAME
-version=$("$program" --version | awk '{ print $2 }')
-commands=$("$program" --help | awk '/^Commands:/ { inside = 1; next } inside && NF == 0 { exit } inside && /^  [a-z]/ && $1 != "help" { print $1 }')
+tell() { # WORDS
+    # shellcheck disable=SC2086 # a runner may have arguments
+    $runner "$program" "$@"
+}
+version=$(tell --version | awk '{ print $2 }')
+commands=$(tell --help | awk '/^Commands:/ { inside = 1; next } inside && NF == 0 { exit } inside && /^  [a-z]/ && $1 != "help" { print $1 }')
 [ -n "$commands" ]
-"$program" man >"$stage/man/$NAME.1"
+tell man >"$stage/man/$NAME.1"
 for command in $commands; do
-    "$program" man "$command" >"$stage/man/$NAME-$command.1"
+    tell man "$command" >"$stage/man/$NAME-$command.1"
 done
-"$program" completions bash >"$stage/completions/$NAME.bash"
-"$program" completions zsh >"$stage/completions/_$NAME"
-"$program" completions fish >"$stage/completions/$NAME.fish"
+tell completions bash >"$stage/completions/$NAME.bash"
+tell completions zsh >"$stage/completions/_$NAME"
+tell completions fish >"$stage/completions/$NAME.fish"
 # Without time and name, so that the same files make the same package.
 mkdir "$stage/man.gz"
 for page in "$stage"/man/*.1; do
@@ -50,7 +70,7 @@ gzip -9 -n "$stage"/man.gz/*.1
 
 # --- the archive --------------------------------------------------------------------------------
 
-title=$NAME-$version-$(uname -m)-linux
+title=$NAME-$version-$machine
 mkdir "$stage/$title"
 cp "$program" deploy/install.sh deploy/config.toml deploy/$NAME.service deploy/$NAME.openrc \
     deploy/openclaw.conf docs/CHANGELOG.md docs/OPERATIONS.md LICENSE "$stage/$title/"
@@ -64,8 +84,11 @@ rm -r "${stage:?}/$title"
 
 # --- the Debian package -------------------------------------------------------------------------
 
-if cargo deb --version >/dev/null 2>&1; then
-    SOURCE_DATE_EPOCH=$epoch cargo deb --no-build --no-strip --quiet --output "$stage/"
+case $target in *-musl*) static=yes ;; *) static=no ;; esac
+if [ $static = yes ]; then
+    echo "a program without a C library is for any distribution: no Debian package" >&2
+elif cargo deb --version >/dev/null 2>&1; then
+    SOURCE_DATE_EPOCH=$epoch cargo deb ${target:+--target "$target"} --no-build --no-strip --quiet --output "$stage/"
 else
     echo "cargo-deb is not installed: no Debian package" >&2
 fi

@@ -36,6 +36,10 @@ const PROGRAMS: &[(&str, Fate)] = &[
     ("systemd-creds", Fate::NotRun("needs the credentials of the machine's service manager")),
     ("tar", Fate::NotRun("packs directories that only an installed connector has")),
     ("sh", Fate::NotRun("packs directories that only an installed connector has")),
+    (
+        "deploy/package.sh",
+        Fate::NotRun("builds for minutes; .ci/run gives it a program that is built"),
+    ),
     ("install", Fate::NotRun("gives a file to the user of a container")),
     ("mkdir", Fate::NotRun("changes the configuration of the machine")),
     ("printf", Fate::NotRun("changes the configuration of the machine")),
@@ -70,7 +74,8 @@ impl Line {
 
 fn is_assignment(word: &str) -> bool {
     let name = word.split_once('=').map_or("", |(name, _)| name);
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Whether a block is lines of shell, and not a screen or data.
