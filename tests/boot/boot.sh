@@ -14,7 +14,6 @@ set -eu
 cd "$(dirname "$0")/../.."
 source=$PWD
 monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
-NAME=harborforge-connector
 [ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
 [ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
 deb=$(find target/packages -name '*.deb')
@@ -43,7 +42,6 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM
 
-step() { printf '== %s\n' "$*"; }
 fail() {
     printf 'FAILED: %s\n' "$*" >&2
     if [ -n "$init" ]; then
@@ -55,17 +53,8 @@ fail() {
 inside() {
     nsenter -t "$init" -m -p -C -u -i -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
 }
-# Waits until a command succeeds; at most two minutes.
-until_ok() { # WHAT COMMAND...
-    what=$1
-    shift
-    tries=0
-    until "$@" >/dev/null 2>&1; do
-        tries=$((tries + 1))
-        [ $tries -lt "${patience:-600}" ] || fail "$what"
-        sleep 0.2
-    done
-}
+# shellcheck source=tests/boot/steps.sh
+. tests/boot/steps.sh
 on() {
     mkdir -p "$cgroup"
     # A child enters the cgroup, so that this script stays where it is.
@@ -81,13 +70,6 @@ on() {
     init=${init%% *}
     until_ok "it does not come up: $(tail -n 5 "$work/console")" inside systemctl is-active multi-user.target
 }
-property() { inside systemctl show --property "$1" --value $NAME; }
-delivered() { grep -c '"event":"accepted"' "$work/monitor" || true; }
-more_than() { [ "$(delivered)" -gt "$1" ]; }
-is() { [ "$(property "$1")" = "$2" ]; }
-status_has() { property StatusText | grep -q "$1"; }
-pending() { inside $NAME status --json | sed 's/.*"pending":\([0-9]*\).*/\1/'; }
-waits_more_than() { [ "$(pending)" -gt "$1" ]; }
 
 step "a clean Debian with systemd"
 if [ -n "${1:-}" ]; then
@@ -97,27 +79,15 @@ else
 fi
 mkdir -p "$root/mnt"
 cp "$deb" "$root/root/connector.deb"
-# The next version, for the upgrade: the same files under another number.
-dpkg-deb --raw-extract "$deb" "$work/next"
-sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
-dpkg-deb --root-owner-group --build "$work/next" "$root/root/next.deb" >/dev/null
+next_version "$deb" "$root/root/next.deb"
 step "booted: $(chroot "$root" /lib/systemd/systemd --version | head -n 1)"
 on
 
-: >"$work/monitor"
-"$monitor" --capabilities ack,resume >"$work/monitor" 2>/dev/null &
-monitor_pid=$!
-until grep -q '"ready"' "$work/monitor"; do sleep 0.1; done
-url=$(sed -n 's/.*"backend_url":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1)
+start_monitor "$monitor" --capabilities ack,resume
+url=$(ready backend_url)
 
 step "installed: enabled, and not started before it is enrolled"
-inside dpkg --install /root/connector.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-inside systemctl is-enabled --quiet $NAME || fail "not enabled"
-if inside systemctl is-active --quiet $NAME; then fail "started without a Monitor"; fi
-exposure=$(inside systemd-analyze security --no-pager $NAME | sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p')
-echo "   exposure $exposure of 10"
-awk "BEGIN { exit !($exposure <= 1.5) }" || fail "exposure $exposure"
-inside systemd-analyze verify --man=no "$NAME.service" 2>"$work/out" || fail "verify: $(cat "$work/out")"
+installed /root/connector.deb
 
 step "a wrong configuration ends it once, and it is not tried again"
 inside systemctl start $NAME >/dev/null 2>&1 || true
@@ -128,7 +98,7 @@ is NRestarts 0 || fail "restarted $(property NRestarts) times"
 step "enrolled by a systemd credential, started, and delivering"
 printf 'backend_url = "%s"\nidentifier = "vps.t1"\nreport_interval = "1s"\nhttp_fallback_interval = "1s"\nbackoff_cap = "2s"\n' "$url" >"$root/etc/$NAME/config.toml"
 mkdir -p "$root/etc/credstore"
-sed -n 's/.*"challenge_uuid":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1 >"$root/etc/credstore/$NAME.challenge_uuid"
+ready challenge_uuid >"$root/etc/credstore/$NAME.challenge_uuid"
 chmod 0600 "$root/etc/credstore/$NAME.challenge_uuid"
 inside systemctl start $NAME || fail "it does not start"
 is ActiveState active || fail "READY was not said: $(property ActiveState)"
@@ -216,11 +186,7 @@ had=$(delivered)
 until_ok "nothing is delivered with the drop-in" more_than "$had"
 kill -STOP "$monitor_pid"
 until_ok "nothing waits" waits_more_than 3
-before=$(property MainPID)
-inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-inside systemctl is-active --quiet $NAME || fail "not running after the upgrade"
-[ "$(property MainPID)" != "$before" ] || fail "the old one runs on after the upgrade"
-inside dpkg --status $NAME | grep -q '^Version: .*+next$' || fail "it was not upgraded"
+upgraded /root/next.deb
 kill -CONT "$monitor_pid"
 had=$(delivered)
 until_ok "the backlog is not delivered" more_than $((had + 3))
@@ -237,17 +203,10 @@ had=$(delivered)
 until_ok "nothing is delivered" more_than "$had"
 
 step "removed and installed again: the queue stays, and the numbers go on"
-inside dpkg --remove $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-[ -e "$root/var/lib/$NAME/queue/FORMAT" ] || fail "removing lost the queue"
-inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-until_ok "it is not started" is ActiveState active
-had=$(delivered)
-until_ok "nothing is delivered" more_than "$had"
+removed_and_back /root/next.deb
 gapless || fail "numbers are missing after it came back"
 
 step "purged"
-inside dpkg --purge $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-[ ! -e "$root/var/lib/$NAME" ] || fail "the queue is still there"
-[ ! -e "$root/etc/$NAME" ] || fail "the configuration is still there"
+purged
 
 echo "$(delivered) samples: booted, enrolled, reset, upgraded, removed and come back, none lost"

@@ -64,10 +64,13 @@ fn the_scripts_are_shellcheck_clean() {
         .into_iter()
         .flat_map(scripts)
         .collect();
-    for one in ["deploy/install.sh", "tests/boot/boot.sh", ".ci/run"] {
+    let boots = ["tests/boot/boot.sh", "tests/boot/qemu.sh", "tests/boot/steps.sh"];
+    for one in ["deploy/install.sh", ".ci/run"].into_iter().chain(boots) {
         assert!(all.contains(&source().join(one)), "{one} is not in {all:?}");
     }
-    let Some(output) = tool(Command::new("shellcheck").args(&all)) else { return };
+    let Some(output) = tool(Command::new("shellcheck").current_dir(source()).args(&all)) else {
+        return;
+    };
     succeeded("shellcheck", &output);
 }
 
