@@ -26,6 +26,7 @@ done
 work=$(mktemp -d)
 monitor_pid=
 machine=
+guard=
 disk=
 boots=0
 # The disk first: what the machine still says then has not been kept.
@@ -33,9 +34,10 @@ cut_power() {
     [ -z "$disk" ] || kill -KILL "$disk" 2>/dev/null || true
     [ -z "$machine" ] || kill -KILL "$machine" 2>/dev/null || true
     [ -z "$disk" ] || wait "$disk" 2>/dev/null || true
-    [ -z "$machine" ] || wait "$machine" 2>/dev/null || true
+    [ -z "$guard" ] || wait "$guard" 2>/dev/null || true
     disk=
     machine=
+    guard=
 }
 clean() {
     cut_power
@@ -46,14 +48,15 @@ trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 1' TERM
 
-# Also out of a subshell it ends the script.
+# Also out of a subshell it ends the script, and is heard where the output of a command is not.
+exec 7>&2
 fail() {
-    printf 'FAILED: %s\n' "$*" >&2
     if [ ! -e "$work/failed" ]; then
         : >"$work/failed"
-        tail -n 20 "$work/console" >&2 || true
-        inside systemctl status --no-pager -l $NAME >&2 || true
-        inside journalctl -u $NAME --no-pager -n 30 >&2 || true
+        printf 'FAILED: %s\n' "$*" >&7
+        tail -n 20 "$work/console" >&7 || true
+        inside systemctl status --no-pager -l $NAME >&7 || true
+        inside journalctl -u $NAME --no-pager -n 30 >&7 || true
     fi
     kill -TERM $$
     exit 1
@@ -88,18 +91,26 @@ on() {
         kill -0 "$disk" 2>/dev/null || fail "no disk: $(cat "$work/nbdkit.err")"
         sleep 0.1
     done
-    qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 1024 -nodefaults -display none -no-reboot \
-        -kernel "$work/vmlinuz" -initrd "$work/initrd" \
-        -append "root=/dev/vda rw console=ttyS0 panic=-1 systemd.unit=multi-user.target" \
-        -drive "file=nbd+unix:///?socket=$work/disk.socket,format=raw,if=virtio,cache=writeback" \
-        -nic user,model=virtio-net-pci -device virtio-rng-pci -device virtio-serial-pci \
-        -chardev "file,id=console,path=$work/console,append=on" -serial chardev:console \
-        -chardev "pipe,id=commands,path=$work/commands" \
-        -device virtserialport,chardev=commands,name=commands \
-        -chardev "file,id=appended,path=$work/appended.$boots" \
-        -device virtserialport,chardev=appended,name=appended \
-        8<&- 9<&- >"$work/qemu.err" 2>&1 &
-    machine=$!
+    rm -f "$work/machine"
+    # Its end is an answer too, so that nobody waits for one that cannot come.
+    (
+        qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 1024 -nodefaults -display none -no-reboot \
+            -kernel "$work/vmlinuz" -initrd "$work/initrd" \
+            -append "root=/dev/vda rw console=ttyS0 panic=-1 systemd.unit=multi-user.target" \
+            -drive "file=nbd+unix:///?socket=$work/disk.socket,format=raw,if=virtio,cache=writeback" \
+            -nic user,model=virtio-net-pci -device virtio-rng-pci -device virtio-serial-pci \
+            -chardev "file,id=console,path=$work/console,append=on" -serial chardev:console \
+            -chardev "pipe,id=commands,path=$work/commands" \
+            -device virtserialport,chardev=commands,name=commands \
+            -chardev "file,id=appended,path=$work/appended.$boots" \
+            -device virtserialport,chardev=appended,name=appended &
+        echo $! >"$work/machine"
+        wait $! || true
+        printf '255 %s\n' "$(echo "the machine has ended" | base64 -w 0)" >"$work/commands.out"
+    ) 8<&- 9<&- >"$work/qemu.err" 2>&1 &
+    guard=$!
+    until [ -s "$work/machine" ]; do sleep 0.1; done
+    machine=$(cat "$work/machine")
     until_ok "it does not come up" inside systemctl is-active multi-user.target
     # Nothing gets to the disk by the kernel's own leave, only because somebody asked for it.
     inside sh -c 'echo 0 >/proc/sys/vm/dirty_writeback_centisecs'
