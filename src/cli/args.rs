@@ -1,6 +1,6 @@
 //! The arguments of every command, as clap reads them.
 //!
-//! Invariant: it names nothing else of this crate, since `build.rs` reads it as well, to make the
+//! Invariant: it names nothing else of this crate, since `src/build.rs` reads it as well, to make the
 //! completions and the manual pages of it.
 
 use std::path::PathBuf;

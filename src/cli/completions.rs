@@ -1,7 +1,7 @@
 //! `completions`: prints the completions of a shell.
 //!
 //! Invariant: what is printed was made from the definitions of the command line when the program
-//! was built (`build.rs`), so it knows every command and option there is, and no other.
+//! was built (`src/build.rs`), so it knows every command and option there is, and no other.
 
 use std::io::Write as _;
 

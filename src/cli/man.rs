@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - What is printed was made from the definitions of the command line when the program was built
-//!   (`build.rs`).
+//!   (`src/build.rs`).
 //! - There is one page for the program and one for each command, and no other.
 
 use std::io::Write as _;

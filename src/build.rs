@@ -9,7 +9,7 @@
 
 // Only the definitions are of use here; what the program does with the values is not.
 #[allow(dead_code, reason = "the program uses the rest")]
-#[path = "src/cli/args.rs"]
+#[path = "cli/args.rs"]
 mod args;
 
 use std::error::Error;
@@ -64,7 +64,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/build.rs");
     println!("cargo::rerun-if-changed=src/cli/args.rs");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
