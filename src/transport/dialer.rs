@@ -234,8 +234,18 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(unexpected_end),
         }
+    }
+}
+
+/// The end of a connection without TLS's goodbye, in words for a log: those of rustls lead to its
+/// documentation.
+fn unexpected_end(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        io::Error::new(error.kind(), "without TLS's goodbye")
+    } else {
+        error
     }
 }
 

@@ -2,6 +2,7 @@
 //! the Monitor can do to a link.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -420,6 +421,22 @@ fn a_lost_link_is_noticed_by_both_halves() {
             runtime::timeout(PATIENCE, gone).await.expect("the writer notices");
         });
     }
+}
+
+/// The words stand in a log: what ended, and no way to somebody's documentation.
+#[test]
+fn a_link_that_ends_without_the_goodbye_of_tls_is_lost_in_few_words() {
+    let bench = Bench::with(acknowledging(Tls::Good), |endpoint| endpoint);
+    block_on(async {
+        let (mut reader, _writer) = bench.link().await;
+        // With something unread, the system would reset the connection instead.
+        bench.monitor.wait_for(|books| books.counts().hellos == 1, PATIENCE).await.unwrap();
+        bench.monitor.pause().await;
+        let error = next(&mut reader).await.unwrap_err();
+        assert!(matches!(error, SocketError::Lost { .. }), "{error:?}");
+        let cause = error.source().unwrap();
+        assert_eq!(cause.to_string(), "without TLS's goodbye");
+    });
 }
 
 #[test]
