@@ -108,12 +108,7 @@ fn a_sound_queue_in_a_pipe_is_a_line_for_each_generation_and_one_for_the_whole()
     let (code, lines, said) = bench.verified();
     assert_eq!((code, said.as_str()), (Some(0), ""), "{lines:?}");
     assert!(tree(&bench.data_dir()) == before, "verify changed the queue");
-    let beside: Vec<_> = fs::read_dir(bench.dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .filter(|name| name != "data" && name != "config.toml")
-        .collect();
-    assert_eq!(beside, [""; 0], "a private copy was left behind");
+    at_rest::nothing_is_left_behind(bench.dir.path());
 
     let (whole, generations) = lines.split_last().unwrap();
     assert_eq!(generations.len(), 5);

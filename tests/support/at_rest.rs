@@ -37,3 +37,13 @@ pub fn program(place: &Path, arguments: &[&str]) -> Command {
         .stderr(Stdio::piped());
     command
 }
+
+/// No private copy of the queue.
+pub fn nothing_is_left_behind(place: &Path) {
+    let beside: Vec<_> = fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "data" && name != "config.toml")
+        .collect();
+    assert_eq!(beside, [""; 0], "a private copy was left behind");
+}
