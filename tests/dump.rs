@@ -5,6 +5,8 @@
 
 #[path = "support/alone.rs"]
 mod alone;
+#[path = "support/at_rest.rs"]
+mod at_rest;
 #[path = "support/terminal.rs"]
 mod terminal;
 
@@ -12,21 +14,15 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
-use harborforge_storage::{Confirmation, NewRecord, Options, Queue, Stamp};
+use harborforge_storage::{Confirmation, NewRecord, Options, Queue};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use alone::{alone, output, spawn};
-
-/// 2026-03-11T21:00:00Z
-const START: u64 = 1_773_262_800_000;
-
-fn stamp(seq: u64) -> Stamp {
-    Stamp { wall_ms: START + seq * 30_000, boot_ms: seq * 30_000, boot_id: [7; 16] }
-}
+use at_rest::{START, stamp};
 
 fn payload(seq: u64) -> Vec<u8> {
     format!(
@@ -57,8 +53,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let bench = Self { dir };
+        let bench = Self { dir: at_rest::place() };
         filled(&bench.data_dir());
         bench
     }
@@ -72,20 +67,7 @@ impl Bench {
     }
 
     fn program(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harborforge-connector"));
-        command
-            .env_clear()
-            .env("TMPDIR", self.dir.path())
-            .env("HARBORFORGE_DATA_DIR", self.data_dir())
-            .env("HARBORFORGE_IDENTIFIER", "vps.t1")
-            .env("HARBORFORGE_CONFIG", self.dir.path().join("none.toml"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        // A configuration that is named has to be there.
-        fs::write(self.dir.path().join("none.toml"), "").unwrap();
-        command
+        at_rest::program(self.dir.path(), args)
     }
 
     /// Private copies there are.
@@ -193,12 +175,7 @@ fn nothing_is_changed_and_nothing_left_behind() {
     assert!(bench.dump(&["--state", "all"]).status.success());
     files(&bench.data_dir(), &mut after);
     assert!(before.len() > 5 && before == after, "a reader changed the queue");
-    let beside: Vec<_> = fs::read_dir(bench.dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .filter(|name| name != "data" && name != "none.toml")
-        .collect();
-    assert_eq!(beside, [""; 0], "a private copy was left behind");
+    at_rest::nothing_is_left_behind(bench.dir.path());
 }
 
 #[test]
@@ -354,7 +331,7 @@ fn the_screen_in_the_handbook_is_a_real_one() {
     assert_eq!(shown.lines().collect::<Vec<_>>(), told, "docs/OPERATIONS.md should show:\n{shown}");
 
     let program = env!("CARGO_BIN_EXE_harborforge-connector");
-    let config = bench.dir.path().join("none.toml");
+    let config = bench.dir.path().join("config.toml");
     let data = bench.data_dir();
     let line = format!(
         "{program} --config {} --set data_dir={} dump --summary --state all",

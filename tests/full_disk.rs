@@ -82,6 +82,15 @@ async fn refuses(daemon: &mut Daemon, disk: &SmallDisk) -> Line {
     line
 }
 
+/// Waits until it says that at least so many samples wait for room.
+async fn keeps_in_memory(daemon: &mut Daemon, samples: u64) -> Line {
+    daemon
+        .hears("samples in memory", |line| {
+            line.message() == STILL && line.number("in_memory") >= Some(samples)
+        })
+        .await
+}
+
 #[test]
 fn filled_while_the_monitor_is_away_and_freed_again() {
     run(async {
@@ -96,11 +105,7 @@ fn filled_while_the_monitor_is_away_and_freed_again() {
         assert!(disk.has_ballast());
         disk.fill();
         refuses(&mut daemon, &disk).await;
-        let still = daemon
-            .hears("samples in memory", |line| {
-                line.message() == STILL && line.number("in_memory") >= Some(2)
-            })
-            .await;
+        let still = keeps_in_memory(&mut daemon, 2).await;
         assert!(disk.has_ballast(), "samples that can wait are not worth it");
         disk.free();
         let again = daemon.says(AGAIN).await;
@@ -159,11 +164,7 @@ fn stopped_on_a_full_disk_it_saves_what_it_can_and_counts_what_it_cannot() {
         disk.fill();
         refuses(&mut daemon, &disk).await;
         let last = daemon.appended();
-        let still = daemon
-            .hears("samples in memory", |line| {
-                line.message() == STILL && line.number("in_memory") >= Some(2)
-            })
-            .await;
+        let still = keeps_in_memory(&mut daemon, 2).await;
         let waited = still.number("in_memory").unwrap();
         daemon.signal(Signal::TERM);
         daemon.says(BALLAST).await;
@@ -178,11 +179,7 @@ fn stopped_on_a_full_disk_it_saves_what_it_can_and_counts_what_it_cannot() {
         let mut daemon = site.start();
         let refused = daemon.says(REFUSES).await;
         assert!(refused.number("missing_bytes") > Some(0));
-        daemon
-            .hears("samples in memory", |line| {
-                line.message() == STILL && line.number("in_memory") >= Some(1)
-            })
-            .await;
+        keeps_in_memory(&mut daemon, 1).await;
         daemon.signal(Signal::TERM);
         let unsaved = daemon.says(UNSAVED).await;
         assert!(unsaved.number("samples") >= Some(1), "{}", unsaved.text);

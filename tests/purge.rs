@@ -8,21 +8,10 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 
-use harborforge_storage::{Confirmation, Set};
+use harborforge_storage::Set;
 use serde_json::Value;
 
 use support::{Site, alone, monitor, outcome, real_time, run, spawn, terminal};
-
-/// 10 samples: 1 to 5 delivered, 6 rejected, 7 to 10 waiting.
-fn fill(site: &Site) {
-    site.fill(10);
-    let _alone = alone();
-    let mut queue = site.queue();
-    let now = queue.stats().oldest_pending.unwrap();
-    queue.acknowledge(5, Confirmation { wall_ms: now.wall_ms, tag: 1 }).unwrap();
-    queue.reject(6, "HTTP 422: odd", now).unwrap();
-    queue.close().unwrap();
-}
 
 fn purge(site: &Site, flags: &[&str]) -> (i32, Vec<Value>, String) {
     let (code, stdout, stderr) = outcome(site.command("purge").args(flags));
@@ -48,7 +37,7 @@ fn without_a_daemon_it_opens_the_queue_and_says_what_went() {
         assert_eq!(code, 4);
         assert!(said.contains("nothing was ever queued here"), "{said}");
         assert!(!site.data_dir().join("queue").exists(), "it made a queue");
-        fill(&site);
+        site.fill_all_sets();
 
         let (code, _, said) = purge(&site, &["--yes"]);
         assert_eq!(code, 2, "{said}");
@@ -82,7 +71,7 @@ fn a_running_daemon_does_it_on_request() {
     run(async {
         let monitor = monitor(real_time()).await;
         let site = Site::websocket(&monitor);
-        fill(&site);
+        site.fill_all_sets();
         let mut daemon = site.start();
         daemon.has_appended(11).await;
         daemon.is_confirmed("websocket").await;
@@ -106,7 +95,7 @@ fn a_running_daemon_does_it_on_request() {
 #[test]
 fn the_example_in_the_handbook_is_a_real_one() {
     let site = run(async { Site::websocket(&monitor(real_time()).await) });
-    fill(&site);
+    site.fill_all_sets();
     let (code, shown, said) =
         outcome(site.command("purge").args(["--rejected", "--sent", "--yes"]));
     assert_eq!((code, said.as_str()), (0, ""));
@@ -127,7 +116,7 @@ fn the_example_in_the_handbook_is_a_real_one() {
 #[test]
 fn on_a_terminal_it_asks_first() {
     let site = run(async { Site::websocket(&monitor(real_time()).await) });
-    fill(&site);
+    site.fill_all_sets();
     let program = env!("CARGO_BIN_EXE_harborforge-connector");
     let line = format!("{program} --config {} purge --rejected", site.configure().display());
     for (answer, code, says) in
@@ -146,7 +135,7 @@ fn on_a_terminal_it_asks_first() {
 #[test]
 fn the_queue_is_free_while_it_asks() {
     let site = run(async { Site::websocket(&monitor(real_time()).await) });
-    fill(&site);
+    site.fill_all_sets();
     let program = env!("CARGO_BIN_EXE_harborforge-connector");
     let line = format!("{program} --config {} purge --rejected", site.configure().display());
     // It says so where there is no terminal to be had.

@@ -5,23 +5,19 @@
 
 #[path = "support/alone.rs"]
 mod alone;
+#[path = "support/at_rest.rs"]
+mod at_rest;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use harborforge_storage::{Confirmation, GapReason, NewRecord, Options, Queue, Stamp};
+use harborforge_storage::{Confirmation, GapReason, NewRecord, Options, Queue};
 use serde_json::Value;
 
 use alone::{alone, output, spawn};
-
-/// 2026-03-11T21:00:00Z
-const START: u64 = 1_773_262_800_000;
-
-fn stamp(seq: u64) -> Stamp {
-    Stamp { wall_ms: START + seq * 30_000, boot_ms: seq * 30_000, boot_id: [7; 16] }
-}
+use at_rest::{START, stamp};
 
 fn options() -> Options {
     Options { generation_max_records: 100, generation_max_bytes: 1 << 30, ..Options::default() }
@@ -51,10 +47,7 @@ struct Bench {
 impl Bench {
     /// A place without a queue.
     fn empty() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        // A configuration that is named has to be there.
-        fs::write(dir.path().join("config.toml"), "").unwrap();
-        Self { dir }
+        Self { dir: at_rest::place() }
     }
 
     fn new() -> Self {
@@ -72,18 +65,7 @@ impl Bench {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harborforge-connector"));
-        command
-            .env_clear()
-            .env("TMPDIR", self.dir.path())
-            .env("HARBORFORGE_DATA_DIR", self.data_dir())
-            .env("HARBORFORGE_IDENTIFIER", "vps.t1")
-            .env("HARBORFORGE_CONFIG", self.dir.path().join("config.toml"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+        at_rest::program(self.dir.path(), args)
     }
 
     fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
@@ -126,12 +108,7 @@ fn a_sound_queue_in_a_pipe_is_a_line_for_each_generation_and_one_for_the_whole()
     let (code, lines, said) = bench.verified();
     assert_eq!((code, said.as_str()), (Some(0), ""), "{lines:?}");
     assert!(tree(&bench.data_dir()) == before, "verify changed the queue");
-    let beside: Vec<_> = fs::read_dir(bench.dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .filter(|name| name != "data" && name != "config.toml")
-        .collect();
-    assert_eq!(beside, [""; 0], "a private copy was left behind");
+    at_rest::nothing_is_left_behind(bench.dir.path());
 
     let (whole, generations) = lines.split_last().unwrap();
     assert_eq!(generations.len(), 5);

@@ -3,34 +3,11 @@
 
 mod support;
 
-use std::path::Path;
 use std::time::Duration;
 
 use harborforge_storage::*;
+use support::all_sets::{at_rest, filled, keeping};
 use support::*;
-
-fn keeping() -> Options {
-    Options {
-        generation_max_records: 40,
-        retain_sent: Duration::from_secs(100_000),
-        ..Options::default()
-    }
-}
-
-/// 130 records: 1 to 45 delivered but 30 rejected, 60 to 62 given up, 100 rejected.
-fn filled(dir: &Path) -> Queue {
-    let mut queue = open(dir, &keeping());
-    for _ in 0..13 {
-        append(&mut queue, 10, 300);
-        queue.maintain(stamp(1)).unwrap();
-    }
-    queue.reject(30, "no", stamp(2)).unwrap();
-    queue.acknowledge(45, confirm(1)).unwrap();
-    queue.reject(100, "never", stamp(2)).unwrap();
-    queue.give_up(60..=62, GapReason::Expired, false, stamp(3)).unwrap();
-    queue.maintain(stamp(4)).unwrap();
-    queue
-}
 
 fn audited(
     queue: &mut Queue,
@@ -50,13 +27,6 @@ fn audited(
             }
         }
     }
-}
-
-fn at_rest(dir: &Path) -> (Vec<GenerationReport>, QueueReport) {
-    let mut inspector = Inspector::open(dir).unwrap();
-    let mut verification = inspector.verify();
-    let found: Vec<_> = verification.by_ref().map(|report| report.unwrap()).collect();
-    (found, verification.finish().unwrap())
 }
 
 /// But for what it takes on disk, which a copy need not share.

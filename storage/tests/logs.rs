@@ -8,39 +8,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 
 use harborforge_storage::*;
+use support::subscriber::Listener;
 use support::*;
-use tracing::span::{Attributes, Id, Record as Values};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level};
 
 /// Counts lines an operator would see.
-struct Counter(Arc<AtomicUsize>);
-
-impl Subscriber for Counter {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO
+fn counter(count: Arc<AtomicUsize>) -> Listener<impl Fn(&Event<'_>)> {
+    Listener {
+        wanted: |metadata| *metadata.level() <= Level::INFO,
+        heard: move |_: &Event<'_>| {
+            count.fetch_add(1, Ordering::Relaxed);
+        },
     }
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Values<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 fn lines(run: impl FnOnce()) -> usize {
     // While there is one subscriber in the process, a place that logs is asked about once, on the
     // thread that comes there first; without one of its own it would answer "nobody" for all.
     static OTHERS: Once = Once::new();
-    OTHERS.call_once(|| tracing::subscriber::set_global_default(Counter(Arc::default())).unwrap());
+    OTHERS.call_once(|| tracing::subscriber::set_global_default(counter(Arc::default())).unwrap());
     let count = Arc::new(AtomicUsize::new(0));
-    tracing::subscriber::with_default(Counter(Arc::clone(&count)), run);
+    tracing::subscriber::with_default(counter(Arc::clone(&count)), run);
     count.load(Ordering::Relaxed)
 }
 

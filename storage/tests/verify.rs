@@ -9,37 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harborforge_storage::*;
+use support::all_sets::{at_rest, filled, keeping};
 use support::*;
 
-fn keeping() -> Options {
-    Options {
-        generation_max_records: 40,
-        retain_sent: Duration::from_secs(100_000),
-        ..Options::default()
-    }
-}
-
-/// 130 records in 4 generations: 1-45 delivered but 30 rejected, so one generation sent and the
-/// next in part; 60-62 given up, 100 rejected, 121-130 in the one that goes on being written.
 fn build(dir: &Path) {
-    let mut queue = open(dir, &keeping());
-    for _ in 0..13 {
-        append(&mut queue, 10, 300);
-        queue.maintain(stamp(1)).unwrap();
-    }
-    queue.reject(30, "no", stamp(2)).unwrap();
-    queue.acknowledge(45, confirm(1)).unwrap();
-    queue.reject(100, "never", stamp(2)).unwrap();
-    queue.give_up(60..=62, GapReason::Expired, false, stamp(3)).unwrap();
-    queue.maintain(stamp(4)).unwrap();
-    queue.close().unwrap();
+    filled(dir).close().unwrap();
 }
 
 fn verified(dir: &Path) -> (Vec<GenerationReport>, QueueReport) {
-    let mut inspector = Inspector::open(dir).unwrap();
-    let mut verification = inspector.verify();
-    let generations: Vec<_> = verification.by_ref().map(|report| report.unwrap()).collect();
-    let sum = verification.finish().unwrap();
+    let (generations, sum) = at_rest(dir);
     let all = sum.settled + sum.pending + sum.rejected + sum.in_gaps + sum.lost;
     assert_eq!(all, sum.next_seq - 1, "not every number is accounted for: {sum:?}");
     (generations, sum)

@@ -13,11 +13,9 @@ set -eu
 
 cd "$(dirname "$0")/../.."
 source=$PWD
-monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
-[ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
-[ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
-deb=$(find target/packages -name '*.deb')
-[ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
+# shellcheck source=tests/boot/steps.sh
+. tests/boot/steps.sh
+required
 unified=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
 [ -n "$unified" ] || { echo "there is no cgroup2 hierarchy here" >&2 && exit 2; }
 
@@ -53,8 +51,6 @@ fail() {
 inside() {
     nsenter -t "$init" -m -p -C -u -i -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
 }
-# shellcheck source=tests/boot/steps.sh
-. tests/boot/steps.sh
 on() {
     mkdir -p "$cgroup"
     # A child enters the cgroup, so that this script stays where it is.
@@ -79,11 +75,11 @@ else
 fi
 mkdir -p "$root/mnt"
 cp "$deb" "$root/root/connector.deb"
-next_version "$deb" "$root/root/next.deb"
+next_version "$root/root/next.deb"
 step "booted: $(chroot "$root" /lib/systemd/systemd --version | head -n 1)"
 on
 
-start_monitor "$monitor" --capabilities ack,resume
+start_monitor --capabilities ack,resume
 url=$(ready backend_url)
 
 step "installed: enabled, and not started before it is enrolled"
@@ -170,10 +166,6 @@ until_ok "it is not started at boot" inside systemctl is-active --quiet $NAME
 until_ok "nothing is taken" waits_more_than 6
 kill -CONT "$monitor_pid"
 until_ok "the backlog is not delivered" status_has "Delivering"
-gapless() {
-    sed -n '/"event":"accepted"/s/.*"seq":\([0-9]*\).*/\1/p' "$work/monitor" | sort -n | uniq |
-        awk '{ if ($1 != NR) exit 1 }'
-}
 until_ok "numbers are missing" gapless
 
 step "upgraded with a backlog: it runs on until the new one is started, also where its unit alone sees the challenge"

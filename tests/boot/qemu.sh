@@ -14,14 +14,9 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-program=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
-[ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
-[ -x "$program" ] || { echo "$program is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
-deb=$(find target/packages -name '*.deb')
-[ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
-for tool in qemu-system-x86_64 nbdkit mmdebstrap mkfs.ext4 curl; do
-    command -v $tool >/dev/null || { echo "$tool is not installed" >&2 && exit 2; }
-done
+# shellcheck source=tests/boot/steps.sh
+. tests/boot/steps.sh
+required qemu-system-x86_64 nbdkit mmdebstrap mkfs.ext4 curl
 
 work=$(mktemp -d)
 monitor_pid=
@@ -61,8 +56,6 @@ fail() {
     kill -TERM $$
     exit 1
 }
-# shellcheck source=tests/boot/steps.sh
-. tests/boot/steps.sh
 
 # One line there, one line back: words as a shell reads them; exit code and output.
 inside() { # COMMAND WORD...
@@ -170,7 +163,7 @@ fi
 cp "$root"/boot/vmlinuz-* "$work/vmlinuz"
 cp "$root"/boot/initrd.img-* "$work/initrd"
 cp "$deb" "$root/root/connector.deb"
-next_version "$deb" "$root/root/next.deb"
+next_version "$root/root/next.deb"
 tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
 units=$root/etc/systemd/system
 # Their time is not that of the test.
@@ -214,7 +207,7 @@ on
 # shellcheck disable=SC2016 # the guest's shell expands it
 step "booted: $(inside sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(uname -r)"'), in $(inside systemd-detect-virt || true)"
 
-start_monitor "$program" --capabilities ack,resume --control 127.0.0.1:0
+start_monitor --capabilities ack,resume --control 127.0.0.1:0
 control=$(ready control)
 
 step "installed: enabled, and not started before it is enrolled"

@@ -1,9 +1,22 @@
 #!/bin/sh
-# Sourced by boot.sh and qemu.sh: what both do with the service and the Monitor. They define `inside`,
-# which runs a command in the system under test, `fail`, and `work`, a directory of their own.
+# Sourced by boot.sh, qemu.sh and ../deploy/debian.sh, at the root of the source: what they do with the
+# package and the Monitor, and then what the two with a systemd do with the service. They define
+# `inside`, which runs a command in the system under test, `fail`, and `work`, a directory of their own.
 # shellcheck disable=SC2154 # `work` is theirs
 
 NAME=harborforge-connector
+
+# Ends the script where something is not there that all need, or one of these tools.
+required() { # TOOL...
+    monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
+    [ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
+    [ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
+    deb=$(find target/packages -name '*.deb')
+    [ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
+    for tool; do
+        command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2 && exit 2; }
+    done
+}
 
 step() { printf '== %s\n' "$*"; }
 # Waits until a command succeeds: 600 tries, if `patience` says nothing else.
@@ -19,9 +32,9 @@ until_ok() { # WHAT COMMAND...
 }
 
 # The program, and what it says at its start, which is one line.
-start_monitor() { # PROGRAM OPTION...
+start_monitor() { # OPTION...
     : >"$work/monitor"
-    "$@" >"$work/monitor" 2>"$work/monitor.err" &
+    "$monitor" "$@" >"$work/monitor" 2>"$work/monitor.err" &
     monitor_pid=$!
     until grep -q '"ready"' "$work/monitor"; do
         kill -0 "$monitor_pid" 2>/dev/null || fail "no Monitor: $(cat "$work/monitor.err")"
@@ -31,6 +44,21 @@ start_monitor() { # PROGRAM OPTION...
 ready() { sed -n "1s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/p" "$work/monitor"; }
 delivered() { grep -c '"event":"accepted"' "$work/monitor" || true; }
 more_than() { [ "$(delivered)" -gt "$1" ]; }
+numbers() { sed -n '/"event":"accepted"/s/.*"seq":\([0-9]*\).*/\1/p' "$work/monitor" | sort -n | uniq; }
+# From 1 on, and none left out.
+gapless() { numbers | awk '$1 != NR { wrong = 1 } END { exit wrong || !NR }'; }
+
+# The same files under the next number, for an upgrade.
+next_version() { # NEXT
+    dpkg-deb --raw-extract "$deb" "$work/next"
+    sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
+    dpkg-deb --root-owner-group --build "$work/next" "$1" >/dev/null
+}
+purged() {
+    inside dpkg --purge $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+    inside test ! -e /var/lib/$NAME || fail "the queue is still there"
+    inside test ! -e /etc/$NAME || fail "the configuration is still there"
+}
 
 property() { inside systemctl show --property "$1" --value $NAME; }
 is() { [ "$(property "$1")" = "$2" ]; }
@@ -49,12 +77,6 @@ installed() { # PACKAGE
     inside systemd-analyze verify --man=no "$NAME.service" 2>"$work/out" || fail "verify: $(cat "$work/out")"
 }
 
-# The same files under the next number, for an upgrade.
-next_version() { # PACKAGE NEXT
-    dpkg-deb --raw-extract "$1" "$work/next"
-    sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
-    dpkg-deb --root-owner-group --build "$work/next" "$2" >/dev/null
-}
 upgraded() { # PACKAGE
     before=$(property MainPID)
     inside dpkg --install "$1" >"$work/out" 2>&1 || fail "$(cat "$work/out")"
@@ -71,9 +93,4 @@ removed_and_back() { # PACKAGE
     until_ok "it is not started" is ActiveState active
     had=$(delivered)
     until_ok "nothing is delivered" more_than "$had"
-}
-purged() {
-    inside dpkg --purge $NAME >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-    inside test ! -e /var/lib/$NAME || fail "the queue is still there"
-    inside test ! -e /etc/$NAME || fail "the configuration is still there"
 }

@@ -12,11 +12,9 @@ set -eu
 
 cd "$(dirname "$0")/../.."
 source=$PWD
-monitor=${HARBORFORGE_MONITOR:-target/debug/harborforge-monitor}
-[ "$(id -u)" = 0 ] || { echo "this takes root" >&2 && exit 2; }
-[ -x "$monitor" ] || { echo "$monitor is not there: cargo build -p harborforge-monitor" >&2 && exit 2; }
-deb=$(find target/packages -name '*.deb')
-[ -f "$deb" ] || { echo "there is no package: deploy/package.sh" >&2 && exit 2; }
+# shellcheck source=tests/boot/steps.sh
+. tests/boot/steps.sh
+required
 
 work=$(mktemp -d)
 root=$work/root
@@ -35,7 +33,6 @@ fail() {
     printf 'FAILED: %s\n' "$*" >&2
     exit 1
 }
-step() { printf '== %s\n' "$*"; }
 inside() { chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
 
 step "a clean Debian"
@@ -50,14 +47,10 @@ mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" 2>/dev/null || mou
 before=$(cd "$root" && find etc usr var/lib/harborforge-connector -type f 2>/dev/null | grep -v -e ^var/lib/dpkg -e 'etc/.*-$' | LC_ALL=C sort)
 
 step "a Monitor"
-: >"$work/monitor"
-"$monitor" --capabilities ack,resume >"$work/monitor" 2>/dev/null &
-monitor_pid=$!
-until grep -q '"ready"' "$work/monitor"; do sleep 0.1; done
-url=$(sed -n 's/.*"backend_url":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1)
-sed -n 's/.*"challenge_uuid":"\([^"]*\)".*/\1/p' "$work/monitor" | head -n 1 >"$root/root/challenge"
+start_monitor --capabilities ack,resume
+url=$(ready backend_url)
+ready challenge_uuid >"$root/root/challenge"
 chmod 0600 "$root/root/challenge"
-delivered() { grep -c '"event":"accepted"' "$work/monitor" || true; }
 
 start() { # PROGRAM
     # As the unit does it: user, directories, no root.
@@ -75,7 +68,7 @@ stop() {
 }
 wait_for_more() { # THAN
     tries=0
-    until [ "$(delivered)" -gt "$1" ]; do
+    until more_than "$1"; do
         kill -0 "$daemon_pid" 2>/dev/null || fail "the daemon ended: $(tail -n 5 "$work/log")"
         tries=$((tries + 1))
         [ $tries -lt 600 ] || fail "nothing is delivered: $(tail -n 5 "$work/log")"
@@ -118,10 +111,7 @@ inside harborforge-connector status >"$work/out" 2>&1 || fail "status: $(cat "$w
 step "upgraded with a backlog"
 kill -STOP "$monitor_pid"
 sleep 3
-# The next version: the same files under another number.
-dpkg-deb --raw-extract "$deb" "$work/next"
-sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
-dpkg-deb --root-owner-group --build "$work/next" "$root/root/next.deb" >/dev/null
+next_version "$root/root/next.deb"
 inside dpkg --install /root/next.deb >"$work/out" 2>&1 || fail "$(cat "$work/out")"
 inside dpkg --status harborforge-connector | grep -q '^Version: .*+next$' || fail "it was not upgraded"
 if grep -q "sudo harborforge-connector enroll" "$work/out"; then fail "it forgot that it is enrolled"; fi
@@ -150,15 +140,10 @@ had=$(delivered)
 start /usr/bin/harborforge-connector
 wait_for_more "$had"
 stop
-# Numbers go on where they stood: none twice, none left out.
-seqs=$(sed -n '/"event":"accepted"/s/.*"seq":\([0-9]*\).*/\1/p' "$work/monitor" | sort -n | uniq)
-[ "$(echo "$seqs" | wc -l)" = "$(echo "$seqs" | tail -n 1)" ] || fail "numbers are missing: $seqs"
+gapless || fail "numbers are missing: $(numbers)"
 
 step "purged"
-inside dpkg --purge harborforge-connector >"$work/out" 2>&1 || fail "$(cat "$work/out")"
-for path in /var/lib/harborforge-connector /etc/harborforge-connector; do
-    [ ! -e "$root$path" ] || fail "purging left $path"
-done
+purged
 
 step "by install.sh, twice"
 mkdir "$root/root/archive"

@@ -130,19 +130,23 @@ fn the_unit_says_what_the_daemon_relies_on() {
     assert!(text.lines().any(|line| line == group));
 }
 
+/// Runs a script with the program, a Monitor and a challenge, to its good end.
+async fn deployed(name: &str, monitor: &Monitor) {
+    let dir = tempfile::tempdir().unwrap();
+    let challenge = dir.path().join("challenge");
+    fs::write(&challenge, monitor.issue_challenge()).unwrap();
+    let mut script = Command::new("sh");
+    script.arg(source().join(name)).arg(env!("CARGO_BIN_EXE_harborforge-connector"));
+    script.arg(monitor.url()).arg(challenge);
+    let output = async_std::task::spawn_blocking(move || script.output().unwrap()).await;
+    succeeded(name, &output);
+}
+
 #[test]
 fn the_installer_installs_twice_and_leaves_what_it_says() {
     run(async {
         let monitor = monitor(plain()).await;
-        let dir = tempfile::tempdir().unwrap();
-        let challenge = dir.path().join("challenge");
-        fs::write(&challenge, monitor.issue_challenge()).unwrap();
-        let mut script = Command::new("sh");
-        script.arg(source().join("tests/deploy/install.sh"));
-        script.arg(env!("CARGO_BIN_EXE_harborforge-connector"));
-        script.arg(monitor.url()).arg(challenge);
-        let output = async_std::task::spawn_blocking(move || script.output().unwrap()).await;
-        succeeded("tests/deploy/install.sh", &output);
+        deployed("tests/deploy/install.sh", &monitor).await;
         assert_eq!(monitor.journal(|books| books.counts().upgrades), 0, "a challenge was used");
     });
 }
@@ -156,15 +160,7 @@ fn the_image_runs_delivers_and_tells_its_health() {
     }
     run(async {
         let monitor = monitor(plain()).await;
-        let dir = tempfile::tempdir().unwrap();
-        let challenge = dir.path().join("challenge");
-        fs::write(&challenge, monitor.issue_challenge()).unwrap();
-        let mut script = Command::new("sh");
-        script.arg(source().join("tests/deploy/image.sh"));
-        script.arg(env!("CARGO_BIN_EXE_harborforge-connector"));
-        script.arg(monitor.url()).arg(challenge);
-        let output = async_std::task::spawn_blocking(move || script.output().unwrap()).await;
-        succeeded("tests/deploy/image.sh", &output);
+        deployed("tests/deploy/image.sh", &monitor).await;
     });
 }
 

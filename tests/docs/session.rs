@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use harborforge_monitor::{Mode, Monitor, Options};
-use harborforge_storage::Confirmation;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::commands::{Fate, all};
 use super::markdown::block;
-use super::support::{Site, alone, monitor, plain, real_time, run, spawn};
+use super::support::{Site, monitor, plain, real_time, run, spawn};
 
 /// When a command is typed, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,17 +239,6 @@ impl<'a> Shell<'a> {
     }
 }
 
-/// 10 samples: 1 to 5 delivered, 6 rejected, 7 to 10 waiting.
-fn fill(site: &Site) {
-    site.fill(10);
-    let _alone = alone();
-    let mut queue = site.queue();
-    let now = queue.stats().oldest_pending.unwrap();
-    queue.acknowledge(5, Confirmation { wall_ms: now.wall_ms, tag: 1 }).unwrap();
-    queue.reject(6, "HTTP 422: odd", now).unwrap();
-    queue.close().unwrap();
-}
-
 /// The lines to type, in the order of the list, then those that are in no list.
 fn lines() -> Vec<(String, Option<Expected>)> {
     let mut shown: Vec<String> = Vec::new();
@@ -293,7 +281,7 @@ fn every_command_shown_is_run() {
         let ours = monitor(real_time()).await;
         let keyed = monitor(Options { mode: Mode::ApiKey(API_KEY.to_owned()), ..plain() }).await;
         let site = Site::websocket(&ours);
-        fill(&site);
+        site.fill_all_sets();
         let challenge = format!("{}\n", ours.issue_challenge());
         site.write("challenge.txt", &challenge);
         ours.pause().await;

@@ -11,7 +11,7 @@ use harborforge_connector::collector::clock::Clock;
 use harborforge_connector::collector::{OpenClawView, Settings, SystemCollector};
 use harborforge_connector::store::stamp;
 use harborforge_monitor::Monitor;
-use harborforge_storage::{NewRecord, Options, Queue};
+use harborforge_storage::{Confirmation, NewRecord, Options, Queue};
 use tempfile::TempDir;
 
 use super::alone::alone;
@@ -176,6 +176,17 @@ impl Site {
         for records in records.chunks(128) {
             queue.append(records).unwrap();
         }
+        queue.close().unwrap();
+    }
+
+    /// Puts 10 samples into the queue: 1 to 5 delivered, 6 rejected, 7 to 10 waiting.
+    pub fn fill_all_sets(&self) {
+        self.fill(10);
+        let _alone = alone();
+        let mut queue = self.queue();
+        let now = queue.stats().oldest_pending.unwrap();
+        queue.acknowledge(5, Confirmation { wall_ms: now.wall_ms, tag: 1 }).unwrap();
+        queue.reject(6, "HTTP 422: odd", now).unwrap();
         queue.close().unwrap();
     }
 

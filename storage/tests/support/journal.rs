@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::fmt::{Debug, Write as _};
 use std::sync::{Mutex, PoisonError};
 
+use tracing::Event;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record as Values};
-use tracing::{Event, Metadata, Subscriber};
+
+use crate::support::subscriber::Listener;
 
 const KEPT: usize = 40;
 
@@ -14,15 +15,16 @@ static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 /// Begins to keep them, in this process.
 pub fn keep() {
-    let _ = tracing::subscriber::set_global_default(Journal);
+    let _ = tracing::subscriber::set_global_default(Listener {
+        wanted: |metadata| metadata.target().starts_with("harborforge_storage"),
+        heard: keep_one,
+    });
 }
 
 /// What was kept, oldest first.
 pub fn lines() -> Vec<String> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
-
-struct Journal;
 
 struct Line(String);
 
@@ -32,27 +34,12 @@ impl Visit for Line {
     }
 }
 
-impl Subscriber for Journal {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("harborforge_storage")
+fn keep_one(event: &Event<'_>) {
+    let mut line = Line(event.metadata().level().to_string());
+    event.record(&mut line);
+    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    if lines.len() == KEPT {
+        lines.pop_front();
     }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT {
-            lines.pop_front();
-        }
-        lines.push_back(line.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Values<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+    lines.push_back(line.0);
 }

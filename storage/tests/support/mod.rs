@@ -1,10 +1,12 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod all_sets;
 pub mod books;
 pub mod calls;
 pub mod host;
 pub mod image;
+pub mod subscriber;
 pub mod worker;
 
 use std::path::Path;
