@@ -1,10 +1,10 @@
 //! The daemon: the only place that wires the parts.
 //!
-//! Start: data directory, queue (held by our lock from then on), state, signals, sampler, sender,
-//! control socket, bridge.
+//! Start: signals, data directory, OpenClaw's watcher, queue (held by our lock from then on), sampler,
+//! state, sender, control socket, bridge.
 //! The sampler starts before the sender has a connection and never hears of it. Stop: sampler,
-//! sender (which waits a moment for what is under way), queue, each within its bound, so that
-//! SIGTERM ends the process within 5 s whatever network and disk do.
+//! sender (which waits a moment for what is under way), queue, what is remembered of the CPU, each
+//! within its bound, so that SIGTERM ends the process within 5 s whatever network and disk do.
 
 mod enroll;
 mod pace;
@@ -25,6 +25,7 @@ use crate::config::{self, Config, ConfigErrors, Group, Loaded};
 use crate::control;
 use crate::health::Health;
 use crate::logging::LogHandle;
+use crate::remembered;
 use crate::runtime::{self, Clock, Task, channel};
 use crate::sampler::{self, Sampler};
 use crate::sender::driver::{Driver, Order};
@@ -41,6 +42,10 @@ const STOP_SENDER: Duration = Duration::from_millis(1500);
 const STOP_SAMPLER: Duration = Duration::from_millis(1500);
 const STOP_STORE: Duration = Duration::from_millis(1700);
 const STOP_TOLD: Duration = Duration::from_millis(200);
+
+/// How long the first sample waits for the first look at OpenClaw's files, which takes a few
+/// milliseconds unless a home directory hangs.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 /// So many orders may wait for the sender before signals add none; the supervisor's question may
 /// be one of them.
@@ -145,6 +150,9 @@ impl Daemon {
         enroll::say(standing);
         let link = Link::new(&config)?;
         let (dir, options) = (config.data_dir.clone(), queue_options(&config));
+        // It looks while the queue is opened.
+        let known = Known::new();
+        let watcher = watch::start(openclaw_settings(&config), known.clone());
         // Opening waits for the disk; a signal to stop is heard meanwhile.
         let mut opening = runtime::spawn_blocking(move || store::start(dir, options, clock)).fuse();
         let (store, thread) = loop {
@@ -165,14 +173,14 @@ impl Daemon {
             "started"
         );
         let no_thread = |source| DaemonError::System { what: "a thread", source };
-        // First, so that the first sample has something to say of OpenClaw.
-        let known = Known::new();
-        let watcher = watch::start(openclaw_settings(&config), known.clone());
+        // What the first sample has to say of OpenClaw; what is not seen by then is in the second.
+        let _ = runtime::timeout(FIRST_LOOK, watcher.has_looked()).await;
         let sampler = sampler::start(
             config.report_interval,
             collector_settings(&config),
             clock,
             runtime::seed(),
+            remembered::load(&config.data_dir),
             known.clone(),
             store.clone(),
         )
@@ -389,14 +397,16 @@ impl Daemon {
 
     async fn stop(self) -> Result<(), DaemonError> {
         tracing::info!("stopping");
-        let Self { store, thread, sampler, orders, sender, control, bridge, supervisor, .. } = self;
+        let Self { store, thread, sampler, orders, sender, control, bridge, .. } = self;
+        let (supervisor, data_dir) = (self.supervisor, self.data_dir);
         let told = supervisor.stopping();
         // Nobody is told any more; the file goes, and the port.
         drop(control);
         drop(bridge);
         // Waits for the thread, which may be in the middle of a sample.
-        let sampler = runtime::spawn_blocking(move || drop(sampler));
-        if runtime::timeout(STOP_SAMPLER, sampler).await.is_none() {
+        let sampler = runtime::spawn_blocking(move || sampler.stop());
+        let last = runtime::timeout(STOP_SAMPLER, sampler).await;
+        if last.is_none() {
             tracing::warn!("the sampler does not stop, a file system may hang");
         }
         let _ = orders.try_send(Order::Shutdown);
@@ -406,8 +416,18 @@ impl Daemon {
         store.stop();
         let joined =
             runtime::timeout(STOP_STORE, runtime::spawn_blocking(move || thread.join())).await;
+        // Only on a disk that has just answered, and only in room that the queue has left.
+        let last = last.flatten().filter(|_| matches!(joined, Some(Stopped::Cleanly)));
+        let kept = last
+            .map(|reading| runtime::spawn_blocking(move || remembered::keep(&data_dir, &reading)));
         // As a rule that was long ago; a service manager that hangs is not waited for.
-        let _ = runtime::timeout(STOP_TOLD, told.recv()).await;
+        let told = runtime::timeout(STOP_TOLD, async {
+            if let Some(kept) = kept {
+                kept.await;
+            }
+            told.recv().await
+        });
+        let _ = told.await;
         match joined {
             Some(Stopped::Cleanly) => {
                 tracing::info!("stopped");

@@ -6,11 +6,10 @@
 //! and the Monitor's confirmation comes back the same way and moves the queue's cursor.
 //!
 //! Dependencies point one way: `cli` uses `daemon`, [`control`] and `config`; `daemon` wires
-//! `collector`, `sender`, `transport`, `store`, `state`, [`enrolled`] and `control`, which reads
-//! [`health`], as does [`supervisor`]; [`bridge`] answers from the same and hands what it is told
-//! to `collector`; [`replay`] works beside the sender for `cli` and `control`; `sender` knows
-//! `protocol`
-//! and the shapes of `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves
+//! `collector`, `sender`, `transport`, `store`, `state`, [`remembered`], [`enrolled`] and `control`,
+//! which reads [`health`], as does [`supervisor`]; [`bridge`] answers from the same and hands what it
+//! is told to `collector`; [`replay`] works beside the sender for `cli` and `control`; `sender` knows
+//! `protocol` and the shapes of `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves
 //! `sample`, `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no
 //! clock and no storage.
 
@@ -32,6 +31,7 @@ pub mod health;
 pub mod jitter;
 pub mod logging;
 pub mod protocol;
+pub mod remembered;
 pub mod replace;
 pub mod replay;
 pub mod runtime;

@@ -1,12 +1,14 @@
 //! The thread that takes samples.
 //!
 //! Invariants: sampling keeps its own schedule and waits for nobody, neither the network nor the
-//! sender nor OpenClaw nor the queue's disk; a sample's stamp and its `last_seen_at` are of one moment.
+//! sender nor OpenClaw nor the queue's disk, the first one for no interval either; a sample's stamp
+//! and its `last_seen_at` are of one moment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::collector::baseline::Reading;
 use crate::collector::clock::{Clock, since_boot};
 use crate::collector::openclaw::{self, known::Known};
 use crate::collector::schedule::{Decision, Schedule};
@@ -50,10 +52,11 @@ pub struct Sampler {
     /// What it took last.
     pub newest: Newest,
     orders: mpsc::Sender<Order>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Option<Reading>>>,
 }
 
-/// Starts sampling into the queue: the first sample at once.
+/// Starts sampling into the queue: the first sample at once, with the CPU's share since what is
+/// `remembered` of the last run, if that is of use.
 ///
 /// # Errors
 /// When the operating system gives no thread.
@@ -62,6 +65,7 @@ pub fn start(
     settings: Settings,
     clock: Clock,
     jitter_seed: u64,
+    remembered: Option<Reading>,
     known: Known,
     store: Store,
 ) -> std::io::Result<Sampler> {
@@ -72,8 +76,11 @@ pub fn start(
     let thread = std::thread::Builder::new().name("hf-sampler".to_owned()).spawn(move || {
         // Dropped at the thread's end, also by a panic.
         let _guard = guard;
-        let collector = SystemCollector::new(settings);
-        run(collector, Schedule::new(interval, jitter_seed), clock, &sources, &store, &orders);
+        let boot_id = clock.boot_id();
+        let mut collector = SystemCollector::new(settings).at_once(boot_id, remembered.as_ref());
+        let schedule = Schedule::new(interval, jitter_seed);
+        run(&mut collector, schedule, clock, &sources, &store, &orders);
+        collector.counters().map(|counters| Reading { boot_id, counters })
     })?;
     Ok(Sampler { ended, newest, orders: sender, thread: Some(thread) })
 }
@@ -83,6 +90,19 @@ impl Sampler {
     pub fn reconfigure(&self, interval: Duration, settings: Settings) {
         // The thread outlives every order but the last.
         let _ = self.orders.send(Order::Reconfigure { interval, settings });
+    }
+
+    /// Stops it, and waits for the end of a sample that is under way. What it read last of the CPU
+    /// is for the next start.
+    #[must_use]
+    pub fn stop(mut self) -> Option<Reading> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<Reading> {
+        let _ = self.orders.send(Order::Stop);
+        // A panic there has been told by its hook; stopping goes on.
+        self.thread.take()?.join().ok()?
     }
 
     /// A way to ask whether its loop turns; the answer comes between two samples.
@@ -97,11 +117,7 @@ impl Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        let _ = self.orders.send(Order::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been told by its hook; stopping goes on.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -121,7 +137,7 @@ struct Sources {
 }
 
 fn run(
-    mut collector: SystemCollector,
+    collector: &mut SystemCollector,
     mut schedule: Schedule,
     clock: Clock,
     sources: &Sources,

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use async_std::task::sleep;
 use futures_util::join;
+use harborforge_connector::collector::baseline::LONGEST;
+use harborforge_connector::collector::clock::since_boot;
 use harborforge_connector::sender::driver::ConfirmedBy;
 use harborforge_monitor::{Fault, Monitor, Route, other_test_key};
 use rustix::process::Signal;
@@ -104,6 +106,71 @@ fn a_stop_is_clean_and_quick_whatever_hangs() {
             hanging(Fault::Hang, Route::Key),
             hanging(Fault::IgnoreConnection, Route::Other),
         );
+    });
+}
+
+/// The first sample is taken at once, so its share of the processors is that since the last stop.
+#[test]
+fn the_first_sample_speaks_of_the_time_since_the_last_stop() {
+    run(async {
+        let monitor = monitor(plain()).await;
+        let site = Site::new(&monitor);
+        let kept = site.data_dir().join("cpu.json");
+        let share = async |seq| {
+            has_all(&monitor, seq).await;
+            let accepted = monitor.accepted();
+            accepted.iter().find(|one| one.seq == seq).unwrap().telemetry["cpu_pct"].clone()
+        };
+        let long_after_boot = since_boot() > LONGEST;
+        let mut daemon = site.start();
+        daemon.has_appended(2).await;
+        let (first, second) = (share(1).await, share(2).await);
+        if long_after_boot {
+            assert!(first.is_null(), "nothing is known that it could speak of: {first}");
+        }
+        // Where a sandbox does not count, there is never a figure.
+        let counts = second.is_number();
+        assert!(counts || second.is_null());
+        let quiet = |daemon: &mut Daemon| {
+            let said = daemon.for_people();
+            assert!(!said.iter().any(|line| line.names(&["cpu.json"])), "{said:?}");
+            assert_eq!(said.iter().any(|line| line.names(&["cpu_pct"])), !counts, "{said:?}");
+        };
+        quiet(&mut daemon);
+        daemon.kill().await;
+        assert!(!kept.exists(), "no sample writes it");
+
+        // Two samples at least, so that the second has told whether it can be read.
+        let two = async |daemon: &mut Daemon| {
+            let first = daemon.hears("a first sample", |line| line.appended().is_some()).await;
+            let from = first.number("from").unwrap();
+            daemon.has_appended(from + 1).await;
+            from
+        };
+        let mut daemon = site.start();
+        two(&mut daemon).await;
+        daemon.stop().await;
+        assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        // A shorter interval would be none.
+        sleep(Duration::from_millis(200)).await;
+        let mut daemon = site.start();
+        let after_the_stop = two(&mut daemon).await;
+        assert_eq!(share(after_the_stop).await.is_number(), counts);
+        quiet(&mut daemon);
+        daemon.stop().await;
+
+        for damaged in [&b""[..], b"\0\0\0", b"{\"boot_id\":7}", b"[[[["] {
+            std::fs::write(&kept, damaged).unwrap();
+            let mut daemon = site.start();
+            let after_the_damage = two(&mut daemon).await;
+            if long_after_boot {
+                assert!(share(after_the_damage).await.is_null());
+            }
+            quiet(&mut daemon);
+            daemon.stop().await;
+            assert_ne!(std::fs::read(&kept).unwrap(), damaged, "it is written anew");
+        }
+        site.books().agree_with(&monitor);
     });
 }
 

@@ -50,6 +50,12 @@ impl Clock {
         Self { boot_id: read_boot_id(Path::new(BOOT_ID)) }
     }
 
+    /// The boot that stamps count from; zeros when it is unknown.
+    #[must_use]
+    pub fn boot_id(&self) -> [u8; 16] {
+        self.boot_id
+    }
+
     /// The present moment.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
@@ -77,7 +83,8 @@ pub fn since_boot() -> Duration {
     Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::from(nanoseconds)))
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+/// Whole milliseconds, as a stamp has them.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::baseline::Counters;
+
 /// Why a figure could not be read: what was read, where, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -54,6 +56,9 @@ pub trait Host: Send {
     /// How long until the first call of [`Host::cpu`] has an interval to speak of; zero from
     /// then on.
     fn warm_up(&self) -> Duration;
+
+    /// The CPU's counters as they were read last; `None` when they were not, or cannot be read.
+    fn counters(&self) -> Option<Counters>;
 
     /// Memory and swap.
     ///

@@ -1,6 +1,6 @@
 //! Where samples come from: the host's figures and the schedule they are taken on.
 //!
-//! [`schedule`] decides when (pure), [`clock`] stamps, [`system`] (or [`proc`], for a host whose
+//! [`schedule`] decides when (pure), [`baseline`] what the first `cpu_pct` speaks of, [`clock`] stamps, [`system`] (or [`proc`], for a host whose
 //! root is mounted elsewhere) and [`disk`] read this host through the seam in [`host`], [`cgroup`]
 //! the own control group, [`nginx`] its sites, and [`SystemCollector`] makes a [`Sample`] of it.
 //!
@@ -10,9 +10,13 @@
 //! - Each figure's failure is said once in the log, with the reason, and said again only after
 //!   the figure was read in between.
 //! - Taking a sample waits for no network and no sender. It blocks its thread for well under a
-//!   millisecond, but for the first one (up to 200 ms, see [`SystemCollector::warm_up`]) and for
-//!   the one that finds a file system hanging (a second for each, see `patient.rs`).
+//!   millisecond, but for the first one where it is to have an interval of its own (up to 200 ms,
+//!   see [`SystemCollector::warm_up`]; the daemon's is taken [`at once`](SystemCollector::at_once))
+//!   and for the one that finds a file system hanging (a second for each, see `patient.rs`).
+//! - Each `cpu_pct` speaks of an interval, the first one of the daemon too; where that has none it
+//!   is `None`, which is no failure and not said.
 
+pub mod baseline;
 pub mod cgroup;
 pub mod clock;
 pub mod disk;
@@ -28,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sample::{Agent, CONNECTOR_VERSION, Sample, percent};
+use baseline::{Counters, Reading, first_figure};
 use cgroup::Cgroup;
 use host::{Host, Unreadable, Usage};
 use nginx::{Nginx, NginxProbe};
@@ -84,6 +89,8 @@ pub struct SystemCollector {
     cgroup: Option<Cgroup>,
     nginx: NginxProbe,
     failures: Failures,
+    /// The CPU's figure of the next sample, when that is not to wait for an interval.
+    first: Option<Option<f64>>,
 }
 
 impl SystemCollector {
@@ -98,11 +105,36 @@ impl SystemCollector {
     pub fn of(host: Box<dyn Host>, settings: Settings) -> Self {
         let cgroup = settings.own_cgroup.then(Cgroup::new);
         let (nginx, failures) = (NginxProbe::new(), Failures::default());
-        Self { host, settings, cgroup, nginx, failures }
+        Self { host, settings, cgroup, nginx, failures, first: None }
+    }
+
+    /// Its first sample waits for nothing: its `cpu_pct` is the share since the last stop of the
+    /// daemon, or since boot, when that is not long ago ([`baseline`]), else `None`. That of a
+    /// control group is always `None`: it is made anew with the service, under the same name.
+    #[must_use]
+    pub fn at_once(mut self, boot_id: [u8; 16], remembered: Option<&Reading>) -> Self {
+        self.first = match &self.cgroup {
+            Some(group) => group.is_read().then_some(None),
+            None => self.host.counters().map(|counters| {
+                let now = Reading { boot_id, counters };
+                first_figure(&now, remembered, || proc::per_second(&now.counters.source))
+            }),
+        };
+        self
+    }
+
+    /// The counters that the newest `cpu_pct` was made of; `None` when they are not the host's.
+    #[must_use]
+    pub fn counters(&self) -> Option<Counters> {
+        if self.cgroup.is_some() { None } else { self.host.counters() }
     }
 
     /// Takes up changed settings, from the next sample on.
     pub fn reconfigure(&mut self, settings: Settings) {
+        let before = &self.settings;
+        if (&settings.root_fs, settings.own_cgroup) != (&before.root_fs, before.own_cgroup) {
+            self.first = None;
+        }
         if settings.root_fs != self.settings.root_fs {
             self.host = host_at(&settings.root_fs);
         }
@@ -114,24 +146,30 @@ impl SystemCollector {
     }
 
     /// How long until `cpu_pct` has an interval to speak of: up to 200 ms just after the start,
-    /// zero from then on. Who must not block waits for this long before the first sample.
+    /// zero from then on and for one that samples [at once](Self::at_once). Who must not block
+    /// waits for this long before the first sample.
     #[must_use]
     pub fn warm_up(&self) -> Duration {
-        self.host.warm_up()
+        if self.first.is_some() { Duration::ZERO } else { self.host.warm_up() }
     }
 
     /// Takes a sample; `now_wall` becomes its `last_seen_at`. Blocks for what is left of
     /// [`SystemCollector::warm_up`].
     pub fn collect(&mut self, now_wall: SystemTime, openclaw: OpenClawView) -> Sample {
-        let warm_up = self.host.warm_up();
+        let warm_up = self.warm_up();
         if !warm_up.is_zero() {
             std::thread::sleep(warm_up);
         }
         let memory = self.host.memory();
         let swap = memory.clone().map(|memory| memory.swap);
-        let (cpu, ram) = match &mut self.cgroup {
-            Some(group) => (group.cpu(), group.memory(memory)),
-            None => (self.host.cpu(), memory.map(|memory| memory.ram)),
+        let cpu = match (self.first.take(), &mut self.cgroup) {
+            (Some(first), _) => Ok(first),
+            (None, Some(group)) => group.cpu().map(Some),
+            (None, None) => self.host.cpu().map(Some),
+        };
+        let ram = match &self.cgroup {
+            Some(group) => group.memory(memory),
+            None => memory.map(|memory| memory.ram),
         };
         let disk = self.host.disk(&self.settings.disk());
         let uptime = self.host.uptime();
@@ -142,7 +180,7 @@ impl SystemCollector {
         let said = &mut self.failures;
         Sample {
             openclaw_version: openclaw.version,
-            cpu_pct: said.judge(Figure::Cpu, cpu).and_then(percent),
+            cpu_pct: said.judge(Figure::Cpu, cpu).flatten().and_then(percent),
             mem_pct: said.judge(Figure::Memory, ram).map(Usage::percent).and_then(percent),
             disk_pct: said.judge(Figure::Disk, disk).map(Usage::percent).and_then(percent),
             swap_pct: said.judge(Figure::Swap, swap).map(Usage::percent).and_then(percent),

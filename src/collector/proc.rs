@@ -10,18 +10,24 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
+use super::baseline::Counters;
+use super::clock::{milliseconds, since_boot};
 use super::disk::DiskProbe;
 use super::host::{Host, Memory, Unreadable, Usage};
 
 /// What is parsed stands in the first lines of each file.
 const HEAD: usize = 4096;
 
+/// The lines of some thousand processors in `/proc/stat`.
+const MOST: usize = 1024 * 1024;
+
 /// The host that a `/proc` speaks of.
 pub struct ProcHost {
     proc: PathBuf,
-    last: Option<(Ticks, Instant)>,
+    last: Option<(Counters, Instant)>,
     /// Until when there is no interval to speak of.
     warm: Option<Instant>,
     cpu: Result<f64, Unreadable>,
@@ -41,7 +47,7 @@ impl ProcHost {
             disk: DiskProbe::new(),
         };
         host.cpu = host.read_cpu();
-        host.warm = host.last.map(|(_, at)| at);
+        host.warm = host.last.as_ref().map(|(_, at)| *at);
         host
     }
 
@@ -50,27 +56,31 @@ impl ProcHost {
     }
 
     fn read_cpu(&mut self) -> Result<f64, Unreadable> {
-        let now = self.head("stat", Ticks::parse)?;
+        let now = counters(&self.proc.join("stat"))?;
+        let (ticks, shown) = (now.ticks, now.source.clone());
         match self.last.replace((now, Instant::now())) {
             None => Err(Unreadable(format!(
                 "{} was read for the first time; a figure needs two readings",
-                self.proc.join("stat").display()
+                shown.display()
             ))),
-            Some((before, _)) => now.busy_since(before).ok_or_else(|| {
-                Unreadable(format!(
-                    "the CPU counters in {} do not advance ({} ticks, then {})",
-                    self.proc.join("stat").display(),
-                    before.all,
-                    now.all
-                ))
-            }),
+            Some((Counters { ticks: before, .. }, _)) => {
+                ticks.busy_since(before).ok_or_else(|| {
+                    Unreadable(format!(
+                        "the CPU counters in {} do not advance ({} ticks, then {})",
+                        shown.display(),
+                        before.all,
+                        ticks.all
+                    ))
+                })
+            }
         }
     }
 }
 
 impl Host for ProcHost {
     fn cpu(&mut self) -> Result<f64, Unreadable> {
-        let fresh = self.last.is_some_and(|(_, at)| at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL);
+        let fresh =
+            self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL);
         if !fresh {
             self.warm = None;
             self.cpu = self.read_cpu();
@@ -81,6 +91,10 @@ impl Host for ProcHost {
     fn warm_up(&self) -> Duration {
         let left = |at: Instant| MINIMUM_CPU_UPDATE_INTERVAL.saturating_sub(at.elapsed());
         self.warm.map_or(Duration::ZERO, left)
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        self.last.as_ref().map(|(counters, _)| counters.clone())
     }
 
     fn memory(&mut self) -> Result<Memory, Unreadable> {
@@ -100,12 +114,40 @@ impl Host for ProcHost {
     }
 }
 
+/// The CPU's counters in a `/proc/stat`.
+pub(super) fn counters(stat: &Path) -> Result<Counters, Unreadable> {
+    let ticks = head(stat, Ticks::parse)?;
+    Ok(Counters { source: stat.to_owned(), boot_ms: milliseconds(since_boot()), ticks })
+}
+
+/// How many ticks the processors of a `/proc/stat` that are online make in a second, all together.
+pub(super) fn per_second(stat: &Path) -> Option<u64> {
+    let processors = beginning(stat, MOST, processors).ok()?;
+    processors.checked_mul(rustix::param::clock_ticks_per_second())
+}
+
+/// Each has a line of its own.
+fn processors(stat: &str) -> Option<u64> {
+    let own = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    u64::try_from(stat.lines().filter(own).count()).ok().filter(|count| *count > 0)
+}
+
 /// Reads the beginning of a file and parses it.
 pub(super) fn head<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Unreadable> {
+    beginning(path, HEAD, parse)
+}
+
+fn beginning<T>(
+    path: &Path,
+    most: usize,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, Unreadable> {
     let shown = path.display();
     let mut bytes = Vec::with_capacity(HEAD);
     File::open(path)
-        .and_then(|file| file.take(HEAD as u64).read_to_end(&mut bytes))
+        .and_then(|file| file.take(most as u64).read_to_end(&mut bytes))
         .map_err(|error| Unreadable(format!("{shown}: {error}")))?;
     // What is parsed is ASCII; a character cut in two at the end is after it.
     let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -116,10 +158,10 @@ pub(super) fn head<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Res
 }
 
 /// The first line of `/proc/stat`: the time of all processors that are online, in ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticks {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticks {
     /// All of it.
-    pub(super) all: u64,
+    all: u64,
     /// Idle, or waiting for a disk.
     idle: u64,
 }
@@ -143,8 +185,27 @@ impl Ticks {
         (count >= 4).then_some(ticks)
     }
 
+    /// These counters, for tests of what is made of them.
+    #[cfg(test)]
+    pub(crate) fn of(all: u64, idle: u64) -> Self {
+        Self { all, idle }
+    }
+
+    /// All of the time.
+    pub(super) fn all(self) -> u64 {
+        self.all
+    }
+
+    /// Whether time has passed since an earlier reading, and neither idle nor busy time went back;
+    /// a few ticks of idle time may, see [`Self::busy_since`].
+    pub(super) fn have_run_on_since(self, before: Self) -> bool {
+        let Some(all) = self.all.checked_sub(before.all) else { return false };
+        let back = before.idle.saturating_sub(self.idle);
+        all > 0 && self.idle.saturating_sub(before.idle) <= all && back <= all / 10
+    }
+
     /// The busy share since an earlier reading in percent; nothing when no time passed.
-    fn busy_since(self, before: Self) -> Option<f64> {
+    pub(super) fn busy_since(self, before: Self) -> Option<f64> {
         let all = self.all.checked_sub(before.all).filter(|all| *all > 0)?;
         // The idle counters may go back by a tick when a processor is switched off.
         let idle = self.idle.saturating_sub(before.idle).min(all);
@@ -201,6 +262,19 @@ mod tests {
         assert_eq!(at(200, 201).busy_since(at(100, 0)), Some(0.0));
         assert_eq!(at(100, 0).busy_since(at(100, 0)), None);
         assert_eq!(at(99, 0).busy_since(at(100, 0)), None);
+    }
+
+    #[test]
+    fn processors_that_are_online_are_counted() {
+        let (dir, host) = host("");
+        let stat = dir.path().join("stat");
+        assert_eq!(per_second(&stat), Some(64 * rustix::param::clock_ticks_per_second()));
+        let counters = host.counters().unwrap();
+        assert_eq!((counters.source, counters.ticks), (stat, Ticks { all: 1000, idle: 800 }));
+        for none in ["", "cpu  1 2 3 4\n", "cpu  1 2 3 4\ncpufreq 1\nintr 5 6\n"] {
+            assert_eq!(processors(none), None, "{none:?}");
+        }
+        assert_eq!(per_second(&dir.path().join("none")), None);
     }
 
     #[test]
@@ -262,7 +336,7 @@ mod tests {
         assert_eq!(memory.swap.percent(), 0.0);
         assert_eq!((host.uptime(), host.load()), (Ok(4711), Ok([0.5, 0.4, 0.3])));
         fs::write(dir.path().join("stat"), "cpu  150 0 100 850 200 0 0 0 0 0\n").unwrap();
-        let (ticks, at) = host.last.unwrap();
+        let (ticks, at) = host.last.take().unwrap();
         host.last = Some((ticks, at.checked_sub(Duration::from_secs(1)).unwrap()));
         let busy = host.cpu().unwrap();
         assert!((busy - 100.0 / 6.0).abs() < 0.01, "{busy}");

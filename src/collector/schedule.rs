@@ -8,7 +8,8 @@
 //! most 1.5 intervals.)
 //!
 //! Invariants:
-//! - The first sample is taken at once, so that a restart is seen early. The slots follow at
+//! - The first sample is taken at once, so that a restart is seen early; what it says of the CPU
+//!   is [`super::baseline`]'s. The slots follow at
 //!   `start + phase + n * interval`, where `phase` lies in `[interval/2, 3*interval/2)` and comes
 //!   from the seed alone: hosts that boot together do not sample in the same instant.
 //! - Slots are computed from slots, never from when a sample happened to be taken: lateness does

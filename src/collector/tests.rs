@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::baseline::{Counters, Reading};
 use super::host::{Host, Memory, Unreadable, Usage};
-use super::{OpenClawView, Settings, SystemCollector, timestamp};
+use super::proc::Ticks;
+use super::{Figure, OpenClawView, Settings, SystemCollector, timestamp};
 use crate::logging::testing::with_subscriber;
 use crate::sample::{Agent, AgentStatus, Sample};
 
@@ -18,6 +20,8 @@ struct Figures {
     disk: Result<Usage, Unreadable>,
     uptime: Result<u64, Unreadable>,
     load: Result<[f64; 3], Unreadable>,
+    counters: Option<Counters>,
+    warm_up: Duration,
     asked_for: Vec<String>,
 }
 
@@ -35,6 +39,8 @@ impl FakeHost {
             disk: Ok(Usage { used: 62, total: 100 }),
             uptime: Ok(12345),
             load: Ok([0.12, 0.09, 0.03]),
+            counters: None,
+            warm_up: Duration::ZERO,
             asked_for: Vec::new(),
         })))
     }
@@ -53,7 +59,10 @@ impl Host for FakeHost {
         self.0.lock().unwrap().cpu.clone()
     }
     fn warm_up(&self) -> Duration {
-        Duration::ZERO
+        self.0.lock().unwrap().warm_up
+    }
+    fn counters(&self) -> Option<Counters> {
+        self.0.lock().unwrap().counters.clone()
     }
     fn memory(&mut self) -> Result<Memory, Unreadable> {
         self.0.lock().unwrap().memory.clone()
@@ -214,6 +223,84 @@ fn a_failure_is_said_once_until_the_figure_came_back() {
         let said = log.lines();
         assert!(said.len() == 1 && said[0].contains("WARN"), "{said:?}");
     });
+}
+
+/// Two processors for an hour, idle for half of it, and what was read 10 s before: busy for a
+/// quarter of the time since.
+fn counted() -> (Counters, Reading) {
+    let boot_ms = 3_600_000;
+    let (now, before) = (Ticks::of(720_000, 360_000), Ticks::of(718_000, 358_500));
+    let at = |boot_ms, ticks| Counters { source: "/proc/stat".into(), boot_ms, ticks };
+    (at(boot_ms, now), Reading { boot_id: [7; 16], counters: at(boot_ms - 10_000, before) })
+}
+
+/// Whoever waits for this waits for ever.
+const NEVER: Duration = Duration::MAX;
+
+#[test]
+fn a_first_sample_at_once_waits_for_nothing_and_the_second_is_as_ever() {
+    let (now, before) = counted();
+    for (remembered, first) in [(Some(&before), Some(25.0)), (None, None)] {
+        let host = FakeHost::well();
+        host.set(|figures| {
+            figures.counters = Some(now.clone());
+            figures.warm_up = NEVER;
+        });
+        let mut collector = host.collector().at_once([7; 16], remembered);
+        assert_eq!(collector.warm_up(), Duration::ZERO);
+        assert_eq!(collect(&mut collector).cpu_pct, first);
+        assert_eq!(collector.warm_up(), NEVER, "that is the host's word again");
+        host.set(|figures| figures.warm_up = Duration::ZERO);
+        assert_eq!(collect(&mut collector).cpu_pct, Some(12.3));
+        assert_eq!(collector.counters(), Some(now.clone()));
+    }
+}
+
+#[test]
+fn counters_that_cannot_be_read_are_a_failure_of_the_first_sample_already() {
+    let host = FakeHost::well();
+    host.set(|figures| figures.cpu = Err(missing()));
+    let mut collector = host.collector().at_once([7; 16], Some(&counted().1));
+    collect(&mut collector);
+    assert!(collector.failures.0 & 1 << Figure::Cpu as u16 != 0);
+
+    // And no interval is none.
+    let host = FakeHost::well();
+    host.set(|figures| figures.counters = Some(counted().0));
+    let mut collector = host.collector().at_once([7; 16], None);
+    assert_eq!(collect(&mut collector).cpu_pct, None);
+    assert_eq!(collector.failures.0, 0);
+}
+
+#[test]
+fn a_figure_of_other_counters_is_dropped_when_a_reload_names_others() {
+    let (now, before) = counted();
+    let first = |change: fn(&mut Settings)| {
+        let host = FakeHost::well();
+        host.set(|figures| figures.counters = Some(now.clone()));
+        let mut collector = host.collector().at_once([7; 16], Some(&before));
+        let mut settings = Settings::default();
+        change(&mut settings);
+        collector.reconfigure(settings);
+        collector.first
+    };
+    assert_eq!(first(|settings| settings.disk_path = "/srv".into()), Some(Some(25.0)));
+    assert_eq!(first(|settings| settings.own_cgroup = true), None);
+    let elsewhere = |settings: &mut Settings| settings.root_fs = "/nonexistent".into();
+    assert_eq!(first(elsewhere), None);
+}
+
+#[test]
+fn a_control_groups_first_figure_is_never_that_of_what_is_remembered() {
+    let (now, before) = counted();
+    let host = FakeHost::well();
+    host.set(|figures| figures.counters = Some(now));
+    let settings = Settings { own_cgroup: true, ..Settings::default() };
+    let mut collector = SystemCollector::of(Box::new(host), settings);
+    let is_read = collector.cgroup.as_ref().is_some_and(super::Cgroup::is_read);
+    collector = collector.at_once([7; 16], Some(&before));
+    assert_eq!(collector.first, is_read.then_some(None));
+    assert_eq!(collector.counters(), None, "the host's are not kept for it");
 }
 
 #[test]

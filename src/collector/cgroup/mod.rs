@@ -59,6 +59,12 @@ impl Cgroup {
         group
     }
 
+    /// Whether its processor time could be read.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// CPU use since the reading before, in percent of what the group may use; the same figure
     /// again within 100 ms.
     ///

@@ -43,6 +43,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Watcher {
     orders: channel::Sender<Settings>,
+    /// Closed after the first look.
+    looked: channel::Receiver<()>,
     _task: TaskGuard<()>,
 }
 
@@ -50,10 +52,18 @@ pub struct Watcher {
 #[must_use]
 pub fn start(settings: Settings, known: Known) -> Watcher {
     let (orders, receiver) = channel::unbounded();
-    Watcher { orders, _task: runtime::spawn_guarded(run(settings, known, receiver)) }
+    let (looking, looked) = channel::bounded(1);
+    let task = runtime::spawn_guarded(run(settings, known, receiver, looking));
+    Watcher { orders, looked, _task: task }
 }
 
 impl Watcher {
+    /// Waits until the files have been looked at once, gateways not asked, or are not to be.
+    pub async fn has_looked(&self) {
+        // Nothing is ever sent: it ends when the other side is dropped.
+        let _ = self.looked.recv().await;
+    }
+
     /// Takes up a reloaded configuration.
     pub fn reconfigure(&self, settings: Settings) {
         // It is listened to as long as this lives, and never full.
@@ -84,8 +94,14 @@ fn ask(reader: &mut Reader) {
     }
 }
 
-async fn run(settings: Settings, known: Known, orders: channel::Receiver<Settings>) {
+async fn run(
+    settings: Settings,
+    known: Known,
+    orders: channel::Receiver<Settings>,
+    looking: channel::Sender<()>,
+) {
     let mut watch = Watch::new(settings, Said::default());
+    watch.looking = Some(looking);
     loop {
         if watch.settings.look {
             let known = known.clone();
@@ -98,6 +114,7 @@ async fn run(settings: Settings, known: Known, orders: channel::Receiver<Setting
             watch.said.tell(BTreeSet::new(), 0);
             known.note(Vec::new(), 0);
             known.forget_files(since_boot());
+            watch.looking = None;
         }
         match runtime::timeout(watch.pace(), orders.recv()).await {
             Some(Ok(settings)) => watch = Watch::new(settings, watch.said),
@@ -115,12 +132,14 @@ struct Watch {
     said: Said,
     discovered: Option<Duration>,
     asked: Option<Duration>,
+    /// Until the first look is made known.
+    looking: Option<channel::Sender<()>>,
 }
 
 impl Watch {
     fn new(settings: Settings, said: Said) -> Self {
         let reader = Reader::new(Places::of_this_host(), settings.homes.clone());
-        Self { settings, reader, said, discovered: None, asked: None }
+        Self { settings, reader, said, discovered: None, asked: None, looking: None }
     }
 
     /// How long until the next look.
@@ -146,6 +165,7 @@ impl Watch {
         if self.asked.is_none() {
             // The first sample shall not wait for a gateway.
             publish(&self.reader.report(SystemTime::now()), known);
+            self.looking = None;
         }
         if self.reader.restless() || due(self.asked, ASK) {
             ask(&mut self.reader);
@@ -248,5 +268,20 @@ mod tests {
         let off = Settings { look: false, homes: vec![dir.path().to_owned()] };
         let places = crate::collector::openclaw::homes::of_test(dir.path());
         assert_eq!(once(&off, places), Report::default());
+    }
+
+    /// Whoever waits for it goes on, with what there is to know known by then.
+    #[test]
+    fn the_first_look_is_told_after_what_it_found_and_also_when_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("openclaw.json"), "{}").unwrap();
+        for look in [true, false] {
+            let known = Known::new();
+            let settings = Settings { look, homes: vec![dir.path().to_owned()] };
+            let watcher = start(settings, known.clone());
+            runtime::block_on(watcher.has_looked());
+            let source = known.current(since_boot()).source;
+            assert_eq!(source == crate::collector::openclaw::known::Source::Files, look);
+        }
     }
 }
