@@ -11,22 +11,24 @@ use std::io::IsTerminal as _;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer, reload};
+use tracing_subscriber::{Layer, Registry, fmt as layer, reload};
 
 use crate::config::LogFormat;
 
 /// Reads `log_level`: one level, which holds for this program while the libraries under it say
-/// only warnings and errors, or a filter of `tracing-subscriber` such as
-/// `info,harborforge_connector::sender=debug`.
+/// only warnings and errors, or levels by module such as
+/// `info,harborforge_connector::sender=debug`. Nothing is filtered by span or field: the library
+/// for that is larger than everything else that has to do with logs.
 ///
 /// # Errors
 /// What is wrong with it, in words that name the part.
-pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+pub fn parse_filter(text: &str) -> Result<Targets, String> {
     let text = text.trim();
     let directives = if let (false, Ok(level)) = (text.is_empty(), text.parse::<LevelFilter>()) {
         if level > LevelFilter::WARN {
@@ -39,13 +41,18 @@ pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
             let part = part.trim();
             // An empty text would parse as a level, as `error`.
             let is_level = !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-            if !is_level && !part.contains('=') && !part.contains('[') {
+            if part.contains(['[', '{']) {
+                return Err(format!(
+                    "{part:?}: lines are filtered by module, not by span or field"
+                ));
+            }
+            if !is_level && !part.contains('=') {
                 return Err(format!("{part:?} is no level and sets none"));
             }
         }
         text.to_owned()
     };
-    EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
+    directives.parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
 
 /// The crates whose lines a bare level is about.
@@ -74,7 +81,7 @@ fn style(format: LogFormat, terminal: bool, journal: bool, no_colour: bool) -> S
 /// Changes the filter of a running process.
 #[derive(Clone)]
 pub struct LogHandle {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl fmt::Debug for LogHandle {
@@ -256,7 +263,8 @@ mod tests {
         for text in ["error", "WARN", "info", "off", "info,harborforge_connector::sender=debug"] {
             assert!(parse_filter(text).is_ok(), "{text}");
         }
-        for text in ["inof", "", "info,nonsense", "a=loud"] {
+        let spans = ["info,[link]=debug", "harborforge_connector[link{attempt=3}]=trace"];
+        for text in ["inof", "", "info,nonsense", "a=loud"].into_iter().chain(spans) {
             assert!(parse_filter(text).is_err(), "{text}");
         }
         // A bare level is about this program; libraries stay quiet.

@@ -9,8 +9,8 @@ mod websocket;
 
 pub use http::{AnswerBody, AnswerObject, batch_body, read_answer};
 pub use websocket::{
-    Event as WebSocketEvent, HandshakeAnswer, Hello, StatusChange, metrics_message, proof_message,
-    read_event, read_handshake, refuses,
+    Event as WebSocketEvent, HandshakeAnswer, Hello, StatusChange, metrics_message,
+    metrics_message_into, proof_message, read_event, read_handshake, refuses,
 };
 
 use std::time::Duration;

@@ -81,14 +81,32 @@ pub fn metrics_message(
     stored: &[u8],
     envelope: &Envelope<'_>,
 ) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::new();
+    metrics_message_into(&mut out, stored, envelope)?;
+    Ok(out)
+}
+
+/// [`metrics_message`] behind others in one buffer.
+///
+/// # Errors
+/// As [`metrics_message`]; `out` is then as it was.
+pub fn metrics_message_into(
+    out: &mut Vec<u8>,
+    stored: &[u8],
+    envelope: &Envelope<'_>,
+) -> Result<(), serde_json::Error> {
     /// Bytes around the telemetry, the number and what `splice_into` adds included.
     const AROUND: usize = 320;
-    let mut out = Vec::with_capacity(stored.len() + AROUND);
+    let begin = out.len();
+    out.reserve(stored.len() + AROUND);
     // Writing to a vector cannot fail; the result is dropped on purpose.
     let _ = write!(out, r#"{{"event":"server.metrics","seq":{},"payload":"#, envelope.seq);
-    splice_into(&mut out, stored, envelope)?;
-    out.push(b'}');
-    Ok(out)
+    let spliced = splice_into(out, stored, envelope);
+    match spliced {
+        Ok(()) => out.push(b'}'),
+        Err(_) => out.truncate(begin),
+    }
+    spliced
 }
 
 /// What the answer to the proof means.

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use harborforge_storage::Record;
+use harborforge_storage::{Record, Uuid};
 use secrecy::SecretString;
 use url::Host;
 
@@ -19,7 +19,9 @@ use super::machine::{Answered, Failure, FailureKind, Proof};
 use super::skew::Skew;
 use crate::config::{self, Config, Credential};
 use crate::crypto::{self, Fingerprint, KeyDocument, Verdict};
-use crate::protocol::{BATCH_BYTES, Capabilities, HandshakeAnswer, batch_body, metrics_message};
+use crate::protocol::{
+    BATCH_BYTES, Capabilities, HandshakeAnswer, batch_body, metrics_message_into,
+};
 use crate::sample::{Envelope, Gap, splice};
 use crate::store::chain;
 use crate::transport::{
@@ -262,13 +264,20 @@ impl Link {
         &self.told
     }
 
-    /// A stored sample as a `server.metrics` message that tells these gaps.
+    /// Writes a stored sample as a `server.metrics` message that tells these gaps behind what
+    /// stands in `out`.
     ///
     /// # Errors
-    /// When what is stored is no sample.
-    pub fn metrics(&self, record: &Record, gaps: &[Gap]) -> Result<Vec<u8>, serde_json::Error> {
-        let epoch = record.epoch.to_string();
-        metrics_message(&record.payload, &self.envelope(record, &epoch, gaps, None))
+    /// When what is stored is no sample; `out` is then as it was.
+    pub(super) fn metrics_into(
+        &self,
+        out: &mut Vec<u8>,
+        record: &Record,
+        gaps: &[Gap],
+    ) -> Result<(), serde_json::Error> {
+        let mut epoch = Uuid::encode_buffer();
+        let epoch = record.epoch.hyphenated().encode_lower(&mut epoch);
+        metrics_message_into(out, &record.payload, &self.envelope(record, epoch, gaps, None))
     }
 
     fn envelope<'a>(

@@ -9,6 +9,7 @@ mod advice;
 mod agents;
 pub mod backoff;
 pub mod beside;
+mod bundle;
 pub mod classify;
 pub mod driver;
 pub mod journal;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use harborforge_storage::Limits;
 
+use super::bundle::{Bundle, buffer_again};
 use super::classify::printable;
 use super::link::Link;
 use super::load::Load;
@@ -61,7 +62,8 @@ impl OpenLink {
         let (orders, received) = channel::bounded(16);
         let (finished, done) = channel::bounded(1);
         let reading = read(name, reader, events.clone());
-        let writing = Writing { name, writer, link, store, events: events.clone() };
+        let events_too = events.clone();
+        let writing = Writing { name, writer, link, store, events: events_too, buffer: Vec::new() };
         let writing = async move {
             writing.run(&received).await;
             drop(finished);
@@ -152,6 +154,8 @@ struct Writing {
     link: Arc<Link>,
     store: Store,
     events: Events,
+    /// Of the last samples sent, as long as there is a backlog.
+    buffer: Vec<u8>,
 }
 
 impl Writing {
@@ -189,8 +193,9 @@ impl Writing {
             }
         };
         let nothing = load.records.is_empty();
-        let (items, messages) = match self.messages(&load, limits.bytes) {
-            Ok(made) => made,
+        let buffer = std::mem::take(&mut self.buffer);
+        let bundle = match Bundle::of(&self.link, &load, limits.bytes, buffer) {
+            Ok(bundle) => bundle,
             Err(reason) => {
                 // The heartbeat takes over in time, and judges the sample for what it is.
                 self.tell(LinkEvent::Lost(reason)).await;
@@ -199,39 +204,20 @@ impl Writing {
         };
         if !nothing {
             self.link.told().note(&load);
-            self.tell(LinkEvent::Sending(items)).await;
+            // Read, and not needed any more: not to be held while the socket takes its time.
+            drop(load);
+            let backlog = bundle.items().len() == limits.records && limits.records > 1;
+            self.tell(LinkEvent::Sending(bundle.items().to_vec())).await;
+            let (messages, text) = bundle.into_messages();
             for message in messages {
                 self.writer.feed(message).await?;
             }
             self.writer.flush().await?;
+            if backlog {
+                self.buffer = buffer_again(text);
+            }
         }
         self.tell(LinkEvent::Written { nothing }).await;
         Ok(())
-    }
-
-    /// As many messages as the bytes allow, but at least one, with the number and size of each.
-    #[allow(clippy::type_complexity, reason = "a pair of lists")]
-    fn messages(
-        &self,
-        load: &Load,
-        bytes: usize,
-    ) -> Result<(Vec<(u64, usize)>, Vec<Vec<u8>>), String> {
-        let (mut items, mut messages) = (Vec::new(), Vec::new());
-        let mut sum = 0usize;
-        for (place, record) in load.records.iter().enumerate() {
-            let message = match self.link.metrics(record, &load.gaps_for(place)) {
-                Ok(message) => message,
-                // What stands before it can go; then it is the first.
-                Err(_) if !items.is_empty() => break,
-                Err(error) => return Err(format!("sample {} cannot be sent: {error}", record.seq)),
-            };
-            sum += message.len();
-            if sum > bytes && !items.is_empty() {
-                break;
-            }
-            items.push((record.seq, message.len()));
-            messages.push(message);
-        }
-        Ok((items, messages))
     }
 }

@@ -25,6 +25,7 @@ use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use async_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
+use bytes::Bytes;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use url::Url;
@@ -300,7 +301,8 @@ impl Writer {
     ///
     /// # Errors
     /// The link is at its end, or the message is not UTF-8 or over [`MAX_MESSAGE`].
-    pub async fn feed(&mut self, text: Vec<u8>) -> Result<(), SocketError> {
+    pub async fn feed(&mut self, text: impl Into<Bytes>) -> Result<(), SocketError> {
+        let text = text.into();
         if text.len() > MAX_MESSAGE {
             return Err(SocketError::Unsendable { what: "it is too large" });
         }
@@ -323,7 +325,7 @@ impl Writer {
     ///
     /// # Errors
     /// As they.
-    pub async fn send(&mut self, text: Vec<u8>) -> Result<(), SocketError> {
+    pub async fn send(&mut self, text: impl Into<Bytes>) -> Result<(), SocketError> {
         self.feed(text).await?;
         self.flush().await
     }

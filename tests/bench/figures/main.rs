@@ -8,6 +8,7 @@
 //! The daemon is the real program, with TLS and the WebSocket, in the environment of the systemd
 //! unit; the Monitor is a process of its own on loopback. Words after `--`:
 //! - `table` or `growth` for one half,
+//! - `--only PARTS` for some parts of the table: size, idle, sampling, start, disk, drain, waiting,
 //! - `--program PATH` for another build than the one `cargo bench` makes, such as the packaged one,
 //! - `--idle SECONDS` for how long an idle daemon is watched,
 //! - `--plot PATH` to draw the second half as SVG.
@@ -68,7 +69,7 @@ fn main() {
     };
     println!("load of the machine before {}", load());
     if !has("growth") {
-        table::show(&mut bench);
+        table::show(&mut bench, after("--only").as_deref());
     }
     if !has("table") {
         let rows = growth::show(&mut bench);

@@ -14,23 +14,32 @@ const WAITING: u64 = 1_000_000;
 const DRAINED: u64 = 200_000;
 const APPENDED: u64 = 20_000;
 
-/// Takes and prints it.
-pub fn show(bench: &mut Bench) {
+/// The parts of the table, by the names that `--only` knows.
+const PARTS: [(&str, fn(&mut Bench)); 7] = [
+    ("size", size),
+    ("idle", idle),
+    ("sampling", sampling),
+    ("start", start),
+    ("disk", disk),
+    ("drain", drain),
+    ("waiting", waiting),
+];
+
+/// Takes and prints it, or only the parts of these names.
+pub fn show(bench: &mut Bench, only: Option<&str>) {
     println!("\n{:<44}{:>10}  how it was taken", "", "");
-    size(bench);
-    idle(bench);
-    sampling(bench);
-    start(bench);
-    disk();
-    drain(bench);
-    waiting(bench);
+    for (name, part) in PARTS {
+        if only.is_none_or(|only| only.split(',').any(|wanted| wanted == name)) {
+            part(bench);
+        }
+    }
 }
 
 fn row(what: &str, figure: f64, digits: usize, how: &str) {
     println!("{what:<44}{figure:>10.digits$}  {how}");
 }
 
-fn size(bench: &Bench) {
+fn size(bench: &mut Bench) {
     let dir = tempfile::tempdir().unwrap();
     let stripped = dir.path().join("stripped");
     let done = Command::new("strip").arg("-o").arg(&stripped).arg(&bench.program).status();
@@ -91,7 +100,7 @@ fn start(bench: &mut Bench) {
     row("the same with a queue that is there, ms", median(again), 0, "median of 5");
 }
 
-fn disk() {
+fn disk(_: &mut Bench) {
     let dir = tempfile::tempdir().unwrap();
     queue::fill(dir.path(), APPENDED, 1);
     let how = format!("blocks of {APPENDED} records of 400 bytes, each appended alone");
@@ -103,18 +112,20 @@ fn per_record(dir: &Path, records: u64) -> f64 {
 }
 
 fn drain(bench: &mut Bench) {
-    let mut taken = Vec::new();
+    let (mut taken, mut used) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let place = Place::new(bench, "1h");
         queue::fill(&place.data(), DRAINED, 500);
-        let (seconds, _agent) = bench.monitor.takes(DRAINED, || place.run());
+        let (seconds, agent) = bench.monitor.takes(DRAINED, || place.run());
         taken.push(DRAINED as f64 / seconds);
+        used.push(agent.cpu() * 1e6 / DRAINED as f64);
     }
     let rate = median(taken);
     let hashed = bench.yardstick.hashed * 1024.0 / rate;
     let how =
         format!("{DRAINED}, TLS, at the Monitor, median of 3; each as SHA-256 of {hashed:.1} KiB");
     row("drain, samples/s", rate, 0, &how);
+    row("drain, processor time per sample, us", median(used), 2, "/proc/PID/stat, its start in it");
 }
 
 fn waiting(bench: &mut Bench) {
