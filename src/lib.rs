@@ -9,9 +9,9 @@
 //! `collector`, `sender`, `transport`, `store`, `state`, [`remembered`], [`enrolled`] and `control`,
 //! which reads [`health`], as does [`supervisor`]; [`bridge`] answers from the same and hands what it
 //! is told to `collector`; [`replay`] works beside the sender for `cli` and `control`; `sender` knows
-//! `protocol` and the shapes of `transport`'s answers; `transport` knows `protocol` and `crypto`. The leaves
-//! `sample`, `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket, no
-//! clock and no storage.
+//! `protocol` and the shapes of `transport`'s answers; `transport` knows `protocol` and `crypto`. The
+//! leaves `sample`, `protocol`, `jitter` and the pure parts of `sender` import no runtime, no socket,
+//! no clock and no storage.
 
 pub mod bridge;
 pub mod busy;

@@ -1,4 +1,4 @@
-//! The telemetry object (protocol.md 6): what one sample says, how it is stored and how it is
+//! The telemetry object (docs/PROTOCOL.md 6): what one sample says, how it is stored and how it is
 //! sent.
 //!
 //! Invariants:
@@ -13,7 +13,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes an encoded sample may have at most, envelope included (protocol.md 6).
+/// Bytes an encoded sample may have at most, envelope included (docs/PROTOCOL.md 6).
 pub const MAX_ENCODED: usize = 64 * 1024;
 
 /// Bytes of [`MAX_ENCODED`] kept for what [`splice`] puts in: identifier, proof and gaps.
@@ -134,7 +134,7 @@ pub fn percent(value: f64) -> Option<f64> {
     value.is_finite().then(|| (value.clamp(0.0, 100.0) * 10.0).round() / 10.0)
 }
 
-/// Why samples were given up (protocol.md 6).
+/// Why samples were given up (docs/PROTOCOL.md 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {

@@ -1,8 +1,9 @@
 //! Where samples come from: the host's figures and the schedule they are taken on.
 //!
-//! [`schedule`] decides when (pure), [`baseline`] what the first `cpu_pct` speaks of, [`clock`] stamps, [`system`] (or [`proc`], for a host whose
-//! root is mounted elsewhere) and [`disk`] read this host through the seam in [`host`], [`cgroup`]
-//! the own control group, [`nginx`] its sites, and [`SystemCollector`] makes a [`Sample`] of it.
+//! [`schedule`] decides when (pure), [`baseline`] what the first `cpu_pct` speaks of, [`clock`]
+//! stamps, [`system`] (or [`proc`], for a host whose root is mounted elsewhere) and [`disk`] read
+//! this host through the seam in [`host`], [`cgroup`] the own control group, [`nginx`] its sites,
+//! and [`SystemCollector`] makes a [`Sample`] of it.
 //!
 //! Invariants:
 //! - A sample can always be taken: a figure that cannot be read is `None`, never 0 and never an

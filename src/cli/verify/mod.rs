@@ -1,9 +1,9 @@
 //! `verify`: reads the whole queue and says whether it is sound.
 //!
 //! Invariants: nothing below the data directory is written (the queue is read through private
-//! copies, see [`Inspector`], or by the daemon that has it open); memory does not grow with the queue; what is found is shown as it
-//! is found, by `show.rs`, which does not care where it comes from. Exit code 0 means that
-//! everything was read and is sound.
+//! copies, see [`Inspector`], or by the daemon that has it open); memory does not grow with the
+//! queue; what is found is shown as it is found, by `show.rs`, which does not care where it comes
+//! from. Exit code 0 means that everything was read and is sound.
 
 mod show;
 
