@@ -1,4 +1,4 @@
-//! Payloads made smaller: one LZ4 block each, that begins with a fixed dictionary behind it.
+//! Payloads made smaller: an LZ4 block each, with a fixed dictionary.
 //!
 //! A packed body is 4 bytes length of the payload as it was given, little-endian, and the block: the
 //! LZ4 block format, without a frame, its matches reaching back into [`DICTIONARY`] as if that came
