@@ -58,7 +58,7 @@
 //! `engine.rs` for what is done about those.
 //!
 //! `cargo bench -p harborforge-storage` shows what that costs. On a busy 2-core machine with
-//! samples of 400 bytes: one durable append takes 1.2 to 1.8 times a raw write + fdatasync (half of
+//! samples of 400 bytes: one durable append takes 1.2 to 2 times a raw write + fdatasync (half of
 //! it is the engine handing the write to a thread of its own), batches of 100 give 50,000 a
 //! second, reading in order 500,000, a drain 260,000; opening with 100,000 waiting takes 10 ms
 //! and 5 MiB; a record takes 600 bytes on disk until its generation goes, 965 if it cannot be
