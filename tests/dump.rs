@@ -15,8 +15,10 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use harborforge_connector::collector::{OpenClawView, Settings, SystemCollector};
+use harborforge_connector::sample::{Agent, AgentStatus};
 use harborforge_storage::{Confirmation, NewRecord, Options, Queue};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -291,17 +293,71 @@ fn a_dry_run_tells_what_it_cannot_read() {
     assert!(said.contains("manifest: it cannot be read and will be rebuilt"), "{said}");
 }
 
+/// Where the engine's log has the stored form of a waiting sample, which begins with version, kind,
+/// codec, 0, its length in four bytes and its number in eight.
+fn records_of(seq: u64, log: &[u8]) -> Vec<usize> {
+    let begins =
+        |part: &[u8]| part[..2] == [1, 1] && part[3] == 0 && part[8..] == seq.to_le_bytes();
+    log.windows(16).enumerate().filter(|(_, part)| begins(part)).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn real_samples_are_stored_packed_and_shown_as_they_were_taken() {
+    let place = at_rest::place();
+    let data = place.path().join("data");
+    let mut collector = SystemCollector::new(Settings::default());
+    let mut samples = Vec::new();
+    for agents in 0..5 {
+        let now = UNIX_EPOCH + Duration::from_millis(START + agents * 30_000);
+        let mut sample = collector.collect(now, OpenClawView::default());
+        sample.openclaw_version = (agents > 0).then(|| "2026.3.13".to_owned());
+        let agent = |at: u64| Agent {
+            id: format!("agent-{at}"),
+            name: format!("Büro {at}"),
+            status: if at == 1 { AgentStatus::Running } else { AgentStatus::Idle },
+        };
+        sample.agents = (0..agents).map(agent).collect();
+        samples.push(sample.encode().unwrap());
+    }
+    {
+        let _alone = alone();
+        let (mut queue, _) = Queue::open(&data, Options::default(), stamp(0)).unwrap();
+        for payload in &samples {
+            queue.append(&[NewRecord { stamp: stamp(1), payload }]).unwrap();
+        }
+        queue.close().unwrap();
+    }
+    let mut all = Vec::new();
+    files(&data, &mut all);
+    for (number, sample) in (1..).zip(&samples) {
+        let stored = all.iter().flat_map(|(_, content, _)| {
+            records_of(number, content).into_iter().map(|at| content[at..].to_vec())
+        });
+        let stored: Vec<_> = stored.collect();
+        assert!(!stored.is_empty(), "sample {number} was not found in the files");
+        for record in stored {
+            let length = u32::from_le_bytes(record[4..8].try_into().unwrap()) as usize;
+            assert_eq!(record[2], 1, "sample {number} is not packed");
+            assert!(length * 2 < sample.len(), "sample {number}: {length} of {}", sample.len());
+        }
+    }
+    let output = output(&mut at_rest::program(place.path(), &["dump", "--format", "raw"]));
+    assert!(output.status.success(), "{output:?}");
+    let mut expected = samples.join(&b'\n');
+    expected.push(b'\n');
+    assert_eq!(output.stdout, expected);
+}
+
 #[test]
 fn a_damaged_sample_is_told_and_the_others_shown() {
     let bench = Bench::new();
-    // The value stands in the engine's log as it was given.
-    let needle = payload(311);
     let mut damaged = 0;
     let mut all = Vec::new();
     files(&bench.data_dir(), &mut all);
     for (path, mut content, _) in all {
-        while let Some(at) = content.windows(needle.len()).position(|part| part == needle) {
-            content[at + 40] ^= 1;
+        for at in records_of(311, &content) {
+            // In what follows the header.
+            content[at + 80] ^= 1;
             damaged += 1;
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             fs::write(&path, &content).unwrap();

@@ -394,7 +394,7 @@ impl Records<'_> {
         let mut raw: Vec<(u64, Result<Record, Malformed>)> = Vec::new();
         let visited = copy.store().and_then(|store| {
             store.visit(from, share.end.min(self.to), due, &mut |seq, bytes| {
-                raw.push((seq, record::decode(bytes, seq).map(Decoded::to_record)));
+                raw.push((seq, record::decode(bytes, seq).and_then(Decoded::to_record)));
                 if raw.len() < PORTION { Visit::Continue } else { Visit::Stop }
             })
         });

@@ -22,6 +22,8 @@
 //! - Damage costs what is damaged: the bytes of a broken generation are searched for its records
 //!   (`salvage.rs`, `rescue.rs`), what is not found is listed, the generation is set aside in
 //!   `quarantine/`, never wiped, and never a reason not to open.
+//! - A payload is packed where that makes it smaller (`codec.rs`), each alone, with a dictionary
+//!   that is fixed for ever; every count of bytes and every bound on payload is of what was given.
 //! - Refusals of the operating system (a full disk, too many open files, a failing device, a
 //!   missing permission) are never taken for damage.
 //!
@@ -56,12 +58,13 @@
 //! `engine.rs` for what is done about those.
 //!
 //! `cargo bench -p harborforge-storage` shows what that costs. On a busy 2-core machine with
-//! 400-byte records: one durable append takes 1.2 to 1.6 times a raw write + fdatasync (half of
-//! it is the engine handing the write to a thread of its own), batches of 100 give 40,000 a
-//! second, reading in order 480,000, a drain 200,000; opening with 100,000 waiting takes 10 ms
-//! and 5 MiB; a record takes 970 bytes on disk until its generation goes. Generations half the
-//! size save 1 MiB of memory in a drain and cost a third of its speed; a larger engine
-//! cache changes nothing.
+//! samples of 400 bytes: one durable append takes 1.2 to 2 times a raw write + fdatasync (half of
+//! it is the engine handing the write to a thread of its own), batches of 100 give 50,000 a
+//! second, reading in order 500,000, a drain 260,000; opening with 100,000 waiting takes 10 ms
+//! and 5 MiB; a record takes 600 bytes on disk until its generation goes, 965 if it cannot be
+//! packed. Packing takes 0.9 microseconds of an append and unpacking 0.1 of a read, which is less
+//! than the engine takes for the bytes that are saved. Generations half the size save 1 MiB of
+//! memory in a drain and cost a third of its speed; a larger engine cache changes nothing.
 
 mod append;
 mod audit;
@@ -70,6 +73,7 @@ mod bounds;
 mod census;
 mod changes;
 mod clock;
+mod codec;
 mod cursor;
 mod engine;
 mod error;
@@ -105,6 +109,8 @@ mod settle;
 mod slots;
 mod snapshot;
 mod stats;
+#[cfg(test)]
+mod testing;
 mod types;
 mod unreject;
 mod verify;

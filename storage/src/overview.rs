@@ -99,8 +99,7 @@ impl Inspector {
         let copy = files::read_if_there(&self.dir.join("last-success")).ok().flatten();
         let copied: Option<Record> = copy
             .as_deref()
-            .and_then(|bytes| record::decode(bytes, seq).ok())
-            .map(record::Decoded::to_record);
+            .and_then(|bytes| record::decode(bytes, seq).and_then(record::Decoded::to_record).ok());
         let record = match copied {
             Some(record) => Some(record),
             None => self.records(&[Set::Sent], seq..=seq).next().transpose()?.map(|e| e.record),

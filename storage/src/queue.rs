@@ -223,7 +223,7 @@ impl Queue {
             .and_then(|store| store.get(seq));
         match bytes {
             Ok(bytes) => Ok(bytes.and_then(|bytes| {
-                record::decode(&bytes, seq).ok().map(record::Decoded::to_record)
+                record::decode(&bytes, seq).and_then(record::Decoded::to_record).ok()
             })),
             Err(fault) if fault.is_damage() => Ok(None),
             Err(fault) => {

@@ -223,10 +223,11 @@ impl Queue {
                 lost.push((expected, seq.saturating_sub(1)));
             }
             expected = seq.saturating_add(1);
-            match decoded {
+            match decoded.and_then(Decoded::to_record) {
                 Ok(record) => {
-                    sizes.push((seq, record.payload.len()));
-                    portion.push(record.to_record(), record.payload.len());
+                    let size = record.payload.len();
+                    sizes.push((seq, size));
+                    portion.push(record, size);
                 }
                 Err(malformed) => {
                     tracing::debug!(seq, error = %malformed, "a record is damaged");
@@ -277,12 +278,15 @@ impl Queue {
                         if excluded.contains(seq) {
                             return Visit::Continue;
                         }
-                        let Ok(record) = record::decode(bytes, seq) else { return Visit::Continue };
-                        if !portion.fits(record.payload.len()) {
+                        let Ok(stored) = record::decode(bytes, seq) else { return Visit::Continue };
+                        let size = stored.payload.len();
+                        if !portion.fits(size) {
                             portion.limits.bytes = 0;
                             return Visit::Stop;
                         }
-                        portion.push(record.to_record(), record.payload.len());
+                        if let Ok(record) = stored.to_record() {
+                            portion.push(record, size);
+                        }
                         Visit::Continue
                     })
                 });
@@ -375,3 +379,7 @@ impl Queue {
         Ok(portion.items)
     }
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -384,8 +384,7 @@ impl Queue {
         let copy = files::read_if_there(&self.dir.join("last-success")).ok().flatten();
         let copied = copy
             .as_deref()
-            .and_then(|bytes| record::decode(bytes, seq).ok())
-            .map(record::Decoded::to_record);
+            .and_then(|bytes| record::decode(bytes, seq).and_then(record::Decoded::to_record).ok());
         match copied {
             Some(record) => self.last_success = Some(LastSuccess { record, at }),
             None => self.remember_success(),

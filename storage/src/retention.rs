@@ -281,7 +281,7 @@ impl Queue {
     pub(crate) fn copy_success(&self) -> Result<(), Error> {
         let Some(last) = &self.last_success else { return Ok(()) };
         let record = &last.record;
-        let encoded = record::encode(record.seq, record.epoch, record.stamp, &record.payload);
+        let encoded = record::encode_plain(record.seq, record.epoch, record.stamp, &record.payload);
         let path = self.dir.join("last-success");
         files::replace(&path, &encoded).map_err(|e| Error::io("write", &path, e))
     }

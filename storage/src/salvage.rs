@@ -43,7 +43,10 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Whether these are the bytes of the record of this number, intact.
     pub(crate) fn accepts(&self, bytes: &[u8], seq: u64) -> bool {
-        record::decode(bytes, seq).is_ok_and(|found| found.rejection.is_some() == self.rejected)
+        record::decode(bytes, seq).is_ok_and(|found| {
+            // What no reading can unpack is not found: it would be salvaged again and again.
+            found.rejection.is_some() == self.rejected && found.payload.is_readable()
+        })
     }
 }
 
@@ -117,8 +120,8 @@ pub(crate) fn is_worthless(log: &mut [u8], range: Range<usize>) -> bool {
 
 /// Where the next bytes are that begin like a record.
 fn next_header(log: &[u8], from: usize, wanted: Wanted) -> Option<usize> {
-    let start = record::start(wanted.rejected);
-    let at = log.get(from..)?.windows(start.len()).position(|bytes| bytes == start)?;
+    let starts = record::starts(wanted.rejected);
+    let at = log.get(from..)?.windows(4).position(|bytes| starts.iter().any(|s| bytes == s))?;
     from.checked_add(at)
 }
 

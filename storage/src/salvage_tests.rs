@@ -8,13 +8,15 @@ use uuid::Uuid;
 use super::*;
 use crate::engine::Store;
 use crate::mend::Repairs;
+use crate::testing::payloads::{is_noise, payload, samples};
 use crate::types::{Record, Stamp};
 
 const STAMP: Stamp = Stamp { wall_ms: 1, boot_ms: 2, boot_id: [3; 16] };
 const ALL: Wanted = Wanted { from: 1, to: u64::MAX, rejected: false };
 
 fn encoded(seq: u64, size: usize) -> Vec<u8> {
-    let payload: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + seq * 7) as u8).collect();
+    // Of both codecs, an empty one too.
+    let payload = if size == 0 { Vec::new() } else { payload(seq, size) };
     record::encode(seq, Uuid::from_u128(9), STAMP, &payload)
 }
 
@@ -103,14 +105,28 @@ fn a_record_inside_a_good_one_is_its_payload() {
     assert_eq!(found_in(&log, ALL).into_keys().collect::<Vec<_>>(), [6]);
 }
 
+#[test]
+fn what_cannot_be_unpacked_is_not_found() {
+    let good = record::encode(6, Uuid::nil(), STAMP, &samples(6, 400));
+    let bad = record::with_bad_block(&good);
+    assert!(record::decode(&bad, 6).is_ok(), "its checksum is right");
+    assert_eq!(found_in(&bad, ALL), BTreeMap::new());
+    // The copy behind it is.
+    assert_eq!(found_in(&[bad, good.clone()].concat(), ALL), BTreeMap::from([(6, good)]));
+}
+
 /// A log with records of all sizes, as the queue writes them.
 fn log_of(sizes: &[usize]) -> (Vec<u8>, BTreeMap<u64, Vec<u8>>) {
+    log_from(1_000, sizes)
+}
+
+fn log_from(first: u64, sizes: &[usize]) -> (Vec<u8>, BTreeMap<u64, Vec<u8>>) {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("g");
     let mut store = Store::create(&dir, 256 * 1024).unwrap();
     let mut expected = BTreeMap::new();
     for (index, size) in sizes.iter().enumerate() {
-        let seq = index as u64 + 1_000;
+        let seq = index as u64 + first;
         let bytes = encoded(seq, *size);
         store.put(seq, &bytes).unwrap();
         store.sync().unwrap();
@@ -130,9 +146,12 @@ fn records_of_any_number_of_chunks_are_found_in_a_log() {
     let found = found_in(&log, ALL);
     assert_eq!(found.len(), expected.len());
     assert!(found == expected);
-    // The largest there is.
-    let (log, expected) = log_of(&[400, MAX_PAYLOAD, 400]);
-    assert!(found_in(&log, ALL) == expected);
+    // The largest there is, of either codec.
+    for first in [1_000, 1_001] {
+        let (log, expected) = log_from(first, &[400, MAX_PAYLOAD, 400]);
+        assert_eq!(is_noise(first + 1), expected[&(first + 1)].len() > MAX_PAYLOAD);
+        assert!(found_in(&log, ALL) == expected);
+    }
 }
 
 #[test]

@@ -265,7 +265,7 @@ impl Queue {
                         if is_left_out(seq) || !snapshot.wants(set) {
                             return Visit::Continue;
                         }
-                        match record::decode(stored, seq).map(Decoded::to_record) {
+                        match record::decode(stored, seq).and_then(Decoded::to_record) {
                             Ok(record) => {
                                 bytes = bytes.saturating_add(record.payload.len());
                                 shown.entries.push(Entry { record, set, rejection: None });

@@ -171,8 +171,8 @@ pub struct Options {
     /// Payload bytes in one generation; an eighth of `queue_max_bytes` if that is less.
     pub generation_max_bytes: u64,
     /// A generation takes no more records after this time, or an eighth of `queue_max_age` if that
-    /// is less. Small generations cost space: one that holds 120 records of 300 bytes takes 6
-    /// bytes on disk for each of them, one of 1440 takes 2.8.
+    /// is less. Small generations cost space: one that holds 120 records of 300 bytes takes up to 6
+    /// bytes on disk for each of them, one of 1440 up to 2.8.
     pub generation_max_age: Duration,
     /// The engine's page cache for each open generation, in bytes.
     pub cache_bytes: u64,

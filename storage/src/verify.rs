@@ -249,7 +249,9 @@ impl Seen {
         }
         let rejected = self.report.set == Set::Rejected;
         match record::decode(bytes, seq) {
-            Ok(record) if record.rejection.is_some() == rejected => {
+            Ok(record)
+                if record.rejection.is_some() == rejected && record.payload.is_readable() =>
+            {
                 let report = &mut self.report;
                 report.first_seq.get_or_insert(seq);
                 report.last_seq = Some(seq);

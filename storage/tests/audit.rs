@@ -75,7 +75,8 @@ fn damage_is_named_and_nothing_else_done_about_it() {
     let sealed = &generations(dir.path(), "pending")[1];
     let db = sealed.join("db");
     let mut bytes = std::fs::read(&db).unwrap();
-    let wanted = payload(90, 300);
+    let wanted = payloads::noise(90, 300);
+    assert_eq!(wanted, payload(90, 300));
     let needle = &wanted[100..160];
     let mut hits = 0;
     for at in 0..bytes.len() - needle.len() {

@@ -40,7 +40,11 @@ fn stamp_of(seq: u64) -> Stamp {
 /// Short ones, one over several of the engine's values, an empty one, and bytes of all kinds.
 fn payload_of(seq: u64) -> Vec<u8> {
     match seq {
-        9 | 40 => payload(seq, 3000),
+        9 | 40 => {
+            let mut bytes = format!("{seq}:").into_bytes();
+            bytes.extend((bytes.len()..3000).map(|at| (at as u64 * 7 + seq) as u8));
+            bytes
+        }
         21 => Vec::new(),
         _ => format!("{{\"seq\":{seq},\"name\":\"über {seq}\"}}").into_bytes(),
     }

@@ -359,6 +359,17 @@ fn expect_little_loss(flips: &[&Trial]) {
     assert!(sum <= 2 + flips.len() / 4, "{sum} records lost by {} flips", flips.len());
 }
 
+/// The pending numbers and those in gaps; each from [`RECORDS`] on is one or the other.
+fn read_or_told(queue: &mut Queue, what: &str) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let last = queue.position().next_seq - 1;
+    let read: BTreeSet<u64> = numbers(queue, Set::Pending).into_iter().collect();
+    let told: BTreeSet<u64> = queue.gaps().iter().flat_map(|gap| gap.from..=gap.to).collect();
+    for number in RECORDS + 1..=last {
+        assert!(read.contains(&number) != told.contains(&number), "{what}: {number}");
+    }
+    (read, told)
+}
+
 /// The disk changes what is read while the queue is open, and goes on being written to.
 #[test]
 fn a_flip_while_the_queue_is_open_is_survived_and_told() {
@@ -384,17 +395,19 @@ fn a_flip_while_the_queue_is_open_is_survived_and_told() {
         append_to(&mut queue, 5);
         let done = queue.maintain(stamp(20_000)).unwrap();
         lost.append(&mut account(&mut queue, CONFIRMED, std::slice::from_ref(path), &what));
-        let last = queue.position().next_seq - 1;
-        let read: BTreeSet<u64> = numbers(&mut queue, Set::Pending).into_iter().collect();
-        let told: BTreeSet<u64> = queue.gaps().iter().flat_map(|gap| gap.from..=gap.to).collect();
-        for number in RECORDS + 1..=last {
-            assert!(read.contains(&number) != told.contains(&number), "{what}: {number}");
-        }
+        let (read, told) = read_or_told(&mut queue, &what);
         lost.extend(told.range(RECORDS + 1..));
         queue.close().unwrap();
         let (mut queue, report) = Queue::open(&dir, small(), stamp(20_001)).unwrap();
         lost.append(&mut account(&mut queue, CONFIRMED, std::slice::from_ref(path), &what));
-        assert_eq!(numbers(&mut queue, Set::Pending), Vec::from_iter(read), "{what}");
+        // What came out of memory before may be what was hit on the disk: it is told now.
+        let (left, told) = read_or_told(&mut queue, &what);
+        let excused = is(std::slice::from_ref(path), "rejected");
+        for number in left.difference(&read) {
+            // A copy that is lost keeps its record from nobody.
+            assert!(excused && REJECTED.contains(number), "{what}: {number} comes back");
+        }
+        lost.extend(told.range(RECORDS + 1..));
         drop(queue);
         fs::remove_dir_all(&dir).unwrap();
         let outcome = Outcome {

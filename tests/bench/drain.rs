@@ -15,6 +15,8 @@
     clippy::print_stdout
 )]
 
+mod samples;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -32,6 +34,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use harborforge_connector::runtime::{self, block_on};
 use harborforge_monitor::{Capability, Monitor, Options, test_key};
 use harborforge_storage::{NewRecord, Options as QueueOptions, Queue, Stamp};
+
+use samples::sample;
 
 const SAMPLES: u64 = 200_000;
 const PAYLOAD: usize = 500;
@@ -194,22 +198,14 @@ fn drain(capabilities: &str, transport: &str, samples: u64, line: Option<Line>) 
     rate
 }
 
-fn payload() -> Vec<u8> {
-    let head = r#"{"openclaw_version":null,"cpu_pct":12.5,"mem_pct":41.2,"disk_pct":62.0,"swap_pct":0.0,"uptime_seconds":12345,"load_avg":[0.1,0.1,0.1],"agents":[{"id":"a","name":""#;
-    let tail =
-        r#"","status":"idle"}],"last_seen_at":"2026-03-11T21:00:00Z","connector_version":"0.1.0"}"#;
-    let name = "n".repeat(PAYLOAD - head.len() - tail.len());
-    format!("{head}{name}{tail}").into_bytes()
-}
-
 fn fill(data_dir: &Path, samples: u64) {
     fs::create_dir_all(data_dir).unwrap();
     let stamp = Stamp { wall_ms: 1_773_262_800_000, boot_ms: 1, boot_id: [1; 16] };
     let (mut queue, _) = Queue::open(data_dir, QueueOptions::default(), stamp).unwrap();
-    let payload = payload();
-    let record = NewRecord { stamp, payload: &payload };
-    for _ in 0..samples / 500 {
-        queue.append(&[record; 500]).unwrap();
+    for batch in 0..samples / 500 {
+        let payloads: Vec<_> = (0..500).map(|n| sample(batch * 500 + n, PAYLOAD)).collect();
+        let records: Vec<_> = payloads.iter().map(|payload| NewRecord { stamp, payload }).collect();
+        queue.append(&records).unwrap();
         queue.maintain(stamp).unwrap();
     }
     queue.close().unwrap();
@@ -259,7 +255,7 @@ fn bare() -> f64 {
     let (mut child, mut out) = myself(&["--sink"]);
     let stream = TcpStream::connect(said(&mut out)).unwrap();
     stream.set_nodelay(true).unwrap();
-    let text = String::from_utf8(payload()).unwrap();
+    let text = String::from_utf8(sample(1, PAYLOAD)).unwrap();
     let rate = block_on(async {
         let stream = runtime::TcpStream::from(stream);
         let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;

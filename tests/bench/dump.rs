@@ -15,6 +15,8 @@
     clippy::print_stdout
 )]
 
+mod samples;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,8 +32,11 @@ use harborforge_connector::runtime;
 use harborforge_connector::store::{self, Store};
 use harborforge_storage::{NewRecord, Options, Queue, Stamp};
 
+use samples::sample;
+
 const MANY: u64 = 1_000_000;
 const BESIDE: u64 = 200_000;
+const PAYLOAD: usize = 400;
 const TURN: Duration = Duration::from_secs(2);
 const TURNS: u32 = 8;
 
@@ -121,13 +126,10 @@ fn fill(data_dir: &Path, count: u64) {
     let stamp = Stamp { wall_ms: 1_773_262_800_000, boot_ms: 1, boot_id: [1; 16] };
     let options = Options { queue_max_bytes: 2 << 30, ..Options::default() };
     let (mut queue, _) = Queue::open(data_dir, options, stamp).unwrap();
-    let name = "n".repeat(170);
-    let payload = format!(
-        r#"{{"openclaw_version":null,"cpu_pct":12.5,"mem_pct":41.2,"disk_pct":62.0,"swap_pct":0.0,"uptime_seconds":12345,"load_avg":[0.1,0.1,0.1],"agents":[{{"id":"a","name":"{name}","status":"idle"}}],"last_seen_at":"2026-03-11T21:00:00Z","connector_version":"0.1.0"}}"#
-    );
-    let record = NewRecord { stamp, payload: payload.as_bytes() };
-    for _ in 0..count / 500 {
-        queue.append(&[record; 500]).unwrap();
+    for batch in 0..count / 500 {
+        let payloads: Vec<_> = (0..500).map(|n| sample(batch * 500 + n, PAYLOAD)).collect();
+        let records: Vec<_> = payloads.iter().map(|payload| NewRecord { stamp, payload }).collect();
+        queue.append(&records).unwrap();
         queue.maintain(stamp).unwrap();
     }
     queue.close().unwrap();
@@ -202,7 +204,7 @@ fn beside_a_writer() {
 /// Appends one sample after the other for a turn.
 fn write(store: &Store) -> (u64, Duration) {
     let clock = Clock::new();
-    let payload = vec![b'x'; 400];
+    let payload = sample(1, PAYLOAD);
     let began = Instant::now();
     let mut count = 0;
     while began.elapsed() < TURN {

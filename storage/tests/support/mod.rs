@@ -6,23 +6,19 @@ pub mod books;
 pub mod calls;
 pub mod host;
 pub mod image;
+pub mod payloads;
+pub mod random;
 pub mod subscriber;
 pub mod worker;
 
 use std::path::Path;
 
 use harborforge_storage::*;
+pub use payloads::payload;
+pub use random::Random;
 
 pub fn stamp(seconds: u64) -> Stamp {
     Stamp { wall_ms: 1_700_000_000_000 + seconds * 1000, boot_ms: seconds * 1000, boot_id: [7; 16] }
-}
-
-/// A payload of `size` bytes that tells its number.
-pub fn payload(number: u64, size: usize) -> Vec<u8> {
-    let mut bytes = format!("{number}:").into_bytes();
-    let at = bytes.len();
-    bytes.extend((at..size).map(|at| (at as u64 * 7 + number) as u8));
-    bytes
 }
 
 pub fn options() -> Options {
@@ -60,23 +56,6 @@ pub fn generations(dir: &Path, role: &str) -> Vec<std::path::PathBuf> {
         .collect();
     found.sort();
     found
-}
-
-/// Reproducible random numbers (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Below `bound`, 0 for a bound of 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next().checked_rem(bound).unwrap_or(0)
-    }
 }
 
 /// A directory in memory where there is room in it: a kill takes nothing that was written, synced

@@ -27,6 +27,8 @@ mod growth;
 mod monitor;
 mod plot;
 mod queue;
+#[path = "../samples.rs"]
+mod samples;
 mod table;
 mod yardstick;
 

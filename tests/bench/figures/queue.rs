@@ -8,18 +8,13 @@ use std::time::Instant;
 
 use harborforge_storage::{BALLAST_BYTES, NewRecord, Options, Queue, Stamp};
 
+use crate::samples::sample;
 use crate::yardstick;
 
 const STAMP: Stamp = Stamp { wall_ms: 1_773_262_800_000, boot_ms: 1, boot_id: [1; 16] };
 
-/// A sample of 400 bytes as it is stored.
-fn payload() -> Vec<u8> {
-    let head = r#"{"openclaw_version":null,"cpu_pct":12.5,"mem_pct":41.2,"disk_pct":62.0,"swap_pct":0.0,"uptime_seconds":12345,"load_avg":[0.1,0.1,0.1],"agents":[{"id":"a","name":""#;
-    let tail =
-        r#"","status":"idle"}],"last_seen_at":"2026-03-11T21:00:00Z","connector_version":"0.1.0"}"#;
-    let name = "n".repeat(400 - head.len() - tail.len());
-    format!("{head}{name}{tail}").into_bytes()
-}
+/// Bytes of a sample as it is appended.
+const SIZE: usize = 400;
 
 fn open(data_dir: &Path) -> Queue {
     fs::create_dir_all(data_dir).unwrap();
@@ -30,9 +25,11 @@ fn open(data_dir: &Path) -> Queue {
 /// Puts so many samples into a queue, `at_once` with one sync.
 pub fn fill(data_dir: &Path, samples: u64, at_once: usize) {
     let mut queue = open(data_dir);
-    let payload = payload();
-    let records = vec![NewRecord { stamp: STAMP, payload: &payload }; at_once];
+    let mut numbers = 0..samples;
     for _ in 0..samples / at_once as u64 {
+        let payloads: Vec<_> = numbers.by_ref().take(at_once).map(|n| sample(n, SIZE)).collect();
+        let records: Vec<_> =
+            payloads.iter().map(|payload| NewRecord { stamp: STAMP, payload }).collect();
         queue.append(&records).unwrap();
         queue.maintain(STAMP).unwrap();
     }
@@ -42,15 +39,15 @@ pub fn fill(data_dir: &Path, samples: u64, at_once: usize) {
 /// Time of one durable append, as a multiple of a raw durable write's; the two take turns.
 pub fn append_ratio(data_dir: &Path) -> f64 {
     let mut queue = open(data_dir);
-    let payload = payload();
     let raw_dir = tempfile::tempdir().unwrap();
     let mut raw_file = File::create(raw_dir.path().join("raw")).unwrap();
     let (mut raw, mut ours) = (0.0, 0.0);
-    for _ in 0..40 {
+    for turn in 0..40 {
         raw += yardstick::synced(&mut raw_file, 25);
+        let payloads: Vec<_> = (0..25).map(|n| sample(turn * 25 + n, SIZE)).collect();
         let began = Instant::now();
-        for _ in 0..25 {
-            queue.append(&[NewRecord { stamp: STAMP, payload: &payload }]).unwrap();
+        for payload in &payloads {
+            queue.append(&[NewRecord { stamp: STAMP, payload }]).unwrap();
             queue.maintain(STAMP).unwrap();
         }
         ours += began.elapsed().as_secs_f64() / 25.0;
