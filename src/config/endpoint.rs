@@ -14,13 +14,7 @@ pub(super) fn parse(setting: &Setting) -> Result<Url, ConfigError> {
         Err(setting.error(Problem::Value { found: found.into(), expected }))
     };
     let Some(text) = value::text(&setting.raw) else { return Err(setting.value_error()) };
-    let Ok(mut url) = Url::parse(text) else {
-        let host = text.split_once("://").and_then(|(_, rest)| rest.split('/').next());
-        if host.is_some_and(|host| !host.is_ascii()) {
-            return fault("a host name that is not ASCII (write it as DNS has it, xn--...)");
-        }
-        return Err(setting.value_error());
-    };
+    let Ok(mut url) = Url::parse(text) else { return Err(setting.value_error()) };
     if !url.username().is_empty() || url.password().is_some() {
         return fault("a URL with user name or password");
     }
