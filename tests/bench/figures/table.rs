@@ -14,8 +14,11 @@ const WAITING: u64 = 1_000_000;
 const DRAINED: u64 = 200_000;
 const APPENDED: u64 = 20_000;
 
+/// Takes and prints some rows.
+type Part = fn(&mut Bench);
+
 /// The parts of the table, by the names that `--only` knows.
-const PARTS: [(&str, fn(&mut Bench)); 7] = [
+const PARTS: [(&str, Part); 7] = [
     ("size", size),
     ("idle", idle),
     ("sampling", sampling),
