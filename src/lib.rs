@@ -21,6 +21,8 @@ pub mod config;
 pub mod control;
 pub mod crypto;
 pub mod daemon;
+#[cfg(test)]
+mod damage;
 pub mod enrolled;
 pub mod figures;
 #[cfg(any(test, feature = "fuzzing"))]

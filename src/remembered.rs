@@ -100,18 +100,11 @@ mod tests {
         let path = dir.path().join(FILE);
         keep(dir.path(), &reading());
         let good = fs::read(&path).unwrap();
-        let flips = (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, 1u8 << bit)));
-        let flipped = flips.map(|(at, bit)| {
-            let mut bytes = good.clone();
-            bytes[at] ^= bit;
-            bytes
-        });
-        let cut = (0..good.len()).map(|end| good[..end].to_vec());
         let mut now = reading();
         now.counters.boot_ms += 30_000;
         now.counters.ticks = Ticks::of(9_216_648, 3_952_948);
         let mut lost = 0;
-        for damaged in flipped.chain(cut) {
+        for damaged in crate::damage::every_kind(&good) {
             fs::write(&path, &damaged).unwrap();
             let found = load(dir.path());
             lost += u32::from(found.is_none());

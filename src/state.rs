@@ -241,15 +241,8 @@ mod tests {
         });
         written.unwrap().write().unwrap();
         let good = fs::read(&path).unwrap();
-        let flips = (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, 1u8 << bit)));
-        let flipped = flips.map(|(at, bit)| {
-            let mut bytes = good.clone();
-            bytes[at] ^= bit;
-            bytes
-        });
-        let cut = (0..good.len()).map(|end| good[..end].to_vec());
         let (mut kept, mut lost) = (0, 0);
-        for damaged in flipped.chain(cut) {
+        for damaged in crate::damage::every_kind(&good) {
             fs::write(&path, &damaged).unwrap();
             let mut file = StateFile::load(dir.path(), URL);
             match file.get().key_fingerprint {

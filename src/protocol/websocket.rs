@@ -292,6 +292,13 @@ mod tests {
         assert!(spliced.contains(r#""cpu_pct": 12.50000, "x":"\u00e9"}"#));
         assert_eq!(parsed(&message)["payload"]["seq"], 42);
         assert!(metrics_message(b"[]", &envelope).is_err());
+
+        // Behind another one; what is no sample leaves no trace of itself.
+        let mut both = b"before".to_vec();
+        assert!(metrics_message_into(&mut both, b"[]", &envelope).is_err());
+        assert_eq!(both, b"before");
+        metrics_message_into(&mut both, stored, &envelope).unwrap();
+        assert_eq!(both, [b"before".as_slice(), &message].concat());
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! back at once (musl's) spends most of a drain on that.
 
 use bytes::Bytes;
+use harborforge_storage::Record;
 
-use super::link::Link;
 use super::load::Load;
+use crate::sample::Gap;
 
 /// Messages, ready to be sent.
 pub(super) struct Bundle {
@@ -18,21 +19,22 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    /// The messages of these samples, as many as `bytes` allow. `buffer` is one to use again.
+    /// The messages of these samples, as many as `bytes` allow. `encode` writes one behind what is
+    /// there, or leaves it as it is; `buffer` is one to use again.
     ///
     /// # Errors
     /// Why the first sample cannot be sent, in words.
     pub(super) fn of(
-        link: &Link,
         load: &Load,
         bytes: usize,
         mut buffer: Vec<u8>,
+        mut encode: impl FnMut(&mut Vec<u8>, &Record, &[Gap]) -> Result<(), serde_json::Error>,
     ) -> Result<Self, String> {
         buffer.clear();
         let mut items = Vec::with_capacity(load.records.len());
         for (place, record) in load.records.iter().enumerate() {
             let begin = buffer.len();
-            match link.metrics_into(&mut buffer, record, &load.gaps_for(place)) {
+            match encode(&mut buffer, record, &load.gaps_for(place)) {
                 Ok(()) => {}
                 Err(_) if place > 0 => break,
                 Err(error) => return Err(format!("sample {} cannot be sent: {error}", record.seq)),
@@ -71,6 +73,37 @@ pub(super) fn buffer_again(text: Bytes) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sender::load::tests::loaded;
+
+    /// What goes with so much room: number, size, and the messages. One is its payload behind the
+    /// number of gaps it tells; a payload of `!` cannot be encoded.
+    fn made(payloads: &[&str], bytes: usize) -> Result<(Vec<(u64, usize)>, String), String> {
+        let load = loaded(5, payloads, &[(1, 4)]);
+        let bundle = Bundle::of(&load, bytes, b"old".to_vec(), |out, record, gaps| {
+            if record.payload == b"!" {
+                return Err(serde::de::Error::custom("no sample"));
+            }
+            out.extend(gaps.len().to_string().into_bytes());
+            out.extend(&record.payload);
+            Ok(())
+        })?;
+        let items = bundle.items().to_vec();
+        let messages: Vec<Bytes> = bundle.into_messages().0.collect();
+        Ok((items, String::from_utf8(messages.concat()).unwrap()))
+    }
+
+    #[test]
+    fn as_many_go_as_there_is_room_for_and_the_first_in_any_case() {
+        let went = |items: &[(u64, usize)], text: &str| Ok((items.to_vec(), text.to_owned()));
+        let three = ["ab", "c", "d"];
+        assert_eq!(made(&three, 7), went(&[(5, 3), (6, 2), (7, 2)], "1ab0c0d"));
+        assert_eq!(made(&three, 6), went(&[(5, 3), (6, 2)], "1ab0c"));
+        assert_eq!(made(&three, 0), went(&[(5, 3)], "1ab"));
+        // The next order begins with it, and is told why.
+        assert_eq!(made(&["ab", "!", "d"], 9), went(&[(5, 3)], "1ab"));
+        assert_eq!(made(&["!", "d"], 9), Err("sample 5 cannot be sent: no sample".to_owned()));
+        assert_eq!(made(&[], 9), went(&[], ""));
+    }
 
     #[test]
     fn messages_are_cut_where_they_end_and_the_buffer_comes_back() {

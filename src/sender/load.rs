@@ -85,16 +85,21 @@ impl Told {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use harborforge_storage::Stamp;
 
     fn load(seq: u64, gaps: &[(u64, u64)]) -> Load {
-        let record = Record {
+        loaded(seq, &["{}"], gaps)
+    }
+
+    /// Samples with these payloads, numbered from `first` on.
+    pub(in crate::sender) fn loaded(first: u64, payloads: &[&str], gaps: &[(u64, u64)]) -> Load {
+        let record = |(seq, payload): (u64, &&str)| Record {
             seq,
             epoch: "0198f0c2-0000-4000-8000-000000000000".parse().unwrap(),
             stamp: Stamp { wall_ms: 0, boot_ms: 0, boot_id: [0; 16] },
-            payload: b"{}".to_vec(),
+            payload: payload.as_bytes().to_vec(),
         };
         let gap = |(from, to): &(u64, u64)| storage::Gap {
             from: *from,
@@ -104,7 +109,8 @@ mod tests {
             wall_ms: 0,
             announced: false,
         };
-        Load { records: vec![record], gaps: gaps.iter().map(gap).collect() }
+        let records = (first..).zip(payloads).map(record).collect();
+        Load { records, gaps: gaps.iter().map(gap).collect() }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harborforge_storage::Limits;
+use harborforge_storage::{Limits, Record};
 
 use super::bundle::{Bundle, buffer_again};
 use super::classify::printable;
@@ -17,6 +17,7 @@ use super::load::Load;
 use super::machine::{Attempt, LinkEvent};
 use crate::protocol::{WebSocketEvent, read_event, refuses};
 use crate::runtime::{self, Task, TaskGuard, channel};
+use crate::sample::Gap;
 use crate::store::{Store, chain};
 use crate::transport::{Incoming, Reader, Socket, SocketError, Writer};
 
@@ -194,7 +195,10 @@ impl Writing {
         };
         let nothing = load.records.is_empty();
         let buffer = std::mem::take(&mut self.buffer);
-        let bundle = match Bundle::of(&self.link, &load, limits.bytes, buffer) {
+        let encode = |out: &mut Vec<u8>, record: &Record, gaps: &[Gap]| {
+            self.link.metrics_into(out, record, gaps)
+        };
+        let bundle = match Bundle::of(&load, limits.bytes, buffer, encode) {
             Ok(bundle) => bundle,
             Err(reason) => {
                 // The heartbeat takes over in time, and judges the sample for what it is.
