@@ -4,8 +4,8 @@
 //! Invariants:
 //! - Everything comes from `src/cli/args.rs`, which therefore names nothing else of this crate.
 //! - The same sources give the same bytes: no date, no path, no name of the machine.
-//! - It is done here and not when the program runs, so that the program carries the pages and not
-//!   the generators.
+//! - It is done here and not when the program runs, so that the program carries the texts and not
+//!   the generators; packed, since they say the same things over and over (`src/cli/texts.rs`).
 
 // Only the definitions are of use here; what the program does with the values is not.
 #[allow(dead_code, reason = "the program uses the rest")]
@@ -21,6 +21,10 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
+use lz4_flex::block::{compress_into, get_maximum_output_size};
+
+/// What is to be carried: names, and what each is of.
+type Texts = Vec<(String, Vec<u8>)>;
 
 /// What the main page says of exit codes; docs/OPERATIONS.md has the same ones.
 const EXIT_STATUS: &[(&str, &str)] = &[
@@ -67,6 +71,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/build.rs");
     println!("cargo::rerun-if-changed=src/cli/args.rs");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    lay_out();
+    let mut texts = completions()?;
+    texts.extend(pages()?);
+    write_packed(&out, &texts)
+}
+
+/// Puts side by side what a daemon goes through in its usual work, in what is published, where the
+/// compiler's own linker is used: others know no such script, or take minutes for one.
+fn lay_out() {
+    let of = |name| std::env::var(name).unwrap_or_default();
+    let target = ["ARCH", "OS", "ENV"].map(|part| of(&format!("CARGO_CFG_TARGET_{part}")));
+    if of("OPT_LEVEL") == "z" && target == ["x86_64", "linux", "gnu"] {
+        println!("cargo::rerun-if-changed=deploy/layout.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}/deploy/layout.ld", of("CARGO_MANIFEST_DIR"));
+    }
+}
+
+/// The script of each shell.
+fn completions() -> Result<Texts, Box<dyn Error>> {
+    let mut texts = Texts::new();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
         let mut script = Vec::new();
         let mut command = args::Args::command();
@@ -76,13 +100,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         // nothing behind a command would be completed (clap's issue 6421).
         let (wrong, right) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
         let script = String::from_utf8(script)?.replace(&wrong, &right);
-        fs::write(out.join(format!("completions.{shell}")), script)?;
+        texts.push((format!("completions {shell}"), script.into_bytes()));
     }
-    write_pages(&out)
+    Ok(texts)
 }
 
-/// Writes each page, and a table of all of them as a Rust expression.
-fn write_pages(out: &Path) -> Result<(), Box<dyn Error>> {
+/// The page of the program, and of each of its commands.
+fn pages() -> Result<Texts, Box<dyn Error>> {
     // `help` is no command of its own, and has no page.
     let mut program = args::Args::command()
         .disable_help_subcommand(true)
@@ -90,18 +114,26 @@ fn write_pages(out: &Path) -> Result<(), Box<dyn Error>> {
         .subcommand_value_name("COMMAND");
     program.build();
     let commands: Vec<Command> = program.get_subcommands().cloned().collect();
+    let mut texts = vec![("man ".to_owned(), page(&program, &program)?)];
+    for command in &commands {
+        texts.push((format!("man {}", command.get_name()), page(command, &program)?));
+    }
+    Ok(texts)
+}
+
+/// Writes all of them as one LZ4 block, and their names and lengths as a Rust expression.
+fn write_packed(out: &Path, texts: &Texts) -> Result<(), Box<dyn Error>> {
     let mut table = String::from("&[\n");
-    for (name, command) in
-        std::iter::once(("", &program)).chain(commands.iter().map(|c| (c.get_name(), c)))
-    {
-        let file = format!("man.{name}.1");
-        fs::write(out.join(&file), page(command, &program)?)?;
-        table.push_str(&format!(
-            "    ({name:?}, include_str!(concat!(env!(\"OUT_DIR\"), \"/{file}\"))),\n"
-        ));
+    for (name, text) in texts {
+        table.push_str(&format!("    ({name:?}, {}),\n", text.len()));
     }
     table.push(']');
-    fs::write(out.join("man.rs"), table)?;
+    fs::write(out.join("texts.rs"), table)?;
+    let all: Vec<u8> = texts.iter().flat_map(|(_, text)| text).copied().collect();
+    let mut block = vec![0; get_maximum_output_size(all.len())];
+    let taken = compress_into(&all, &mut block)?;
+    block.truncate(taken);
+    fs::write(out.join("texts.lz4"), block)?;
     Ok(())
 }
 

@@ -1,32 +1,36 @@
 //! `completions`: prints the completions of a shell.
 //!
-//! Invariant: what is printed was made from the definitions of the command line when the program
-//! was built (`src/build.rs`), so it knows every command and option there is, and no other.
+//! Invariant: what is printed was made from the definitions of the command line (`texts.rs`).
 
-use std::io::Write as _;
+use clap::ValueEnum as _;
 
-use super::args::{CompletionsArgs, Shell};
-use super::{CliError, Context};
+use super::args::CompletionsArgs;
+use super::{CliError, Context, texts};
 
-/// The command: prints the script to stdout.
+/// The command: prints the script to stdout, in that shell's language.
 ///
 /// # Errors
 /// When stdout does not take it.
 pub fn run(args: &CompletionsArgs, _context: &Context) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(script(args.shell).as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| CliError::of_output(&error))
+    let shell = args.shell.to_possible_value();
+    let shell = shell.as_ref().map(|value| value.get_name()).unwrap_or_default();
+    texts::print(&format!("completions {shell}"))
 }
 
-/// What completes the commands and options in a shell, in that shell's language.
-#[must_use]
-pub const fn script(shell: Shell) -> &'static str {
-    match shell {
-        Shell::Bash => include_str!(concat!(env!("OUT_DIR"), "/completions.bash")),
-        Shell::Zsh => include_str!(concat!(env!("OUT_DIR"), "/completions.zsh")),
-        Shell::Fish => include_str!(concat!(env!("OUT_DIR"), "/completions.fish")),
-        Shell::Elvish => include_str!(concat!(env!("OUT_DIR"), "/completions.elvish")),
-        Shell::Powershell => include_str!(concat!(env!("OUT_DIR"), "/completions.powershell")),
+#[cfg(test)]
+mod tests {
+    use super::super::args::Shell;
+    use super::*;
+
+    #[test]
+    fn every_shell_has_its_script() {
+        let mut scripts = Vec::new();
+        for shell in Shell::value_variants() {
+            let value = shell.to_possible_value().unwrap();
+            let script = texts::text(&format!("completions {}", value.get_name())).unwrap();
+            assert!(script.contains("replay") && !scripts.contains(&script), "{shell:?}");
+            scripts.push(script);
+        }
+        assert_eq!(scripts.len(), 5);
     }
 }

@@ -1,37 +1,18 @@
 //! `man`: prints a manual page, as man(1) reads it.
 //!
 //! Invariants:
-//! - What is printed was made from the definitions of the command line when the program was built
-//!   (`src/build.rs`).
+//! - What is printed was made from the definitions of the command line (`texts.rs`).
 //! - There is one page for the program and one for each command, and no other.
 
-use std::io::Write as _;
-
 use super::args::ManArgs;
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, texts};
 
-/// Each command's name and its page; the program's own has an empty name.
-const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/man.rs"));
-
-/// The command: prints the page to stdout.
+/// The command: prints the page to stdout, in roff's language.
 ///
 /// # Errors
-/// When stdout does not take it.
+/// When there is no such page, and when stdout does not take it.
 pub fn run(args: &ManArgs, _context: &Context) -> Result<(), CliError> {
-    let name = args.command.as_deref().unwrap_or_default();
-    let page = page(name).ok_or_else(|| {
-        CliError::new(Exit::Usage, format!("there is no manual page of {name:?}"))
-    })?;
-    let mut out = std::io::stdout().lock();
-    out.write_all(page.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| CliError::of_output(&error))
-}
-
-/// The page of a command, or with an empty name the program's own, in roff's language.
-#[must_use]
-pub fn page(name: &str) -> Option<&'static str> {
-    PAGES.iter().find(|(command, _)| *command == name).map(|(_, page)| *page)
+    texts::print(&format!("man {}", args.command.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -46,8 +27,7 @@ mod tests {
         let program = Args::command();
         let commands: Vec<_> = program.get_subcommands().map(|c| c.get_name()).collect();
         assert_eq!(commands, COMMANDS);
-        let pages: Vec<_> = PAGES.iter().map(|(name, _)| *name).collect();
+        let pages: Vec<_> = texts::names().filter_map(|name| name.strip_prefix("man ")).collect();
         assert_eq!(pages, [&[""], commands.as_slice()].concat());
-        assert_eq!(page("nonsense"), None);
     }
 }

@@ -20,6 +20,7 @@ pub mod sample;
 mod scratch;
 pub mod status;
 mod terminal;
+mod texts;
 pub mod verify;
 
 use std::error::Error;
