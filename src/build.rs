@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Puts side by side what a daemon goes through in its usual work, in what is published, where the
 /// compiler's own linker is used: others know no such script, or take minutes for one.
 fn lay_out() {
-    let of = |name| std::env::var(name).unwrap_or_default();
+    let of = |name: &str| std::env::var(name).unwrap_or_default();
     let target = ["ARCH", "OS", "ENV"].map(|part| of(&format!("CARGO_CFG_TARGET_{part}")));
     if of("OPT_LEVEL") == "z" && target == ["x86_64", "linux", "gnu"] {
         println!("cargo::rerun-if-changed=deploy/layout.ld");

@@ -54,6 +54,8 @@ impl Place {
     /// The program with this configuration.
     pub fn command(&self, word: &str) -> Command {
         let mut command = Command::new(&self.program);
+        // With one, each refused connection would be traced through the tables for unwinding.
+        command.env_remove("RUST_BACKTRACE");
         let set =
             UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
         command.arg("--config").arg(self.dir.path().join("config.toml")).arg(word);
@@ -83,10 +85,10 @@ impl Place {
         let durable = |line: &String| line.contains("\"message\":\"appended\"");
         assert!(lines.any(|line| durable(&line.unwrap())), "it ended before its first sample");
         let took = began.elapsed();
-        agent.signal("TERM");
         // Whoever does not read on would let it wait.
+        agent.signal("TERM");
         lines.for_each(drop);
-        agent.0.wait().unwrap();
+        agent.stop();
         took.as_secs_f64() * 1000.0
     }
 
@@ -106,6 +108,12 @@ impl Agent {
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.0.id());
         assert!(Command::new("sh").arg("-c").arg(kill).status().unwrap().success());
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        self.0.wait().unwrap();
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -11,7 +11,8 @@
 //! - `--only PARTS` for some parts of the table: size, idle, sampling, start, disk, drain, waiting,
 //! - `--program PATH` for another build than the one `cargo bench` makes, such as the packaged one,
 //! - `--idle SECONDS` for how long an idle daemon is watched,
-//! - `--plot PATH` to draw the second half as SVG.
+//! - `--plot PATH` to draw the second half as SVG,
+//! - `--layout PATH` to write deploy/layout.ld anew instead.
 
 // A bench may say in one word what must hold; clippy only knows that inside `#[test]`.
 #![allow(
@@ -24,6 +25,7 @@
 
 mod agent;
 mod growth;
+mod layout;
 mod monitor;
 mod plot;
 mod queue;
@@ -32,7 +34,8 @@ mod samples;
 mod table;
 mod yardstick;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::monitor::Remote;
@@ -69,6 +72,10 @@ fn main() {
         idle: Duration::from_secs(seconds),
         yardstick: Yardstick::take(),
     };
+    forget(&bench.program);
+    if let Some(path) = after("--layout") {
+        return layout::write(&mut bench, path.as_ref());
+    }
     println!("load of the machine before {}", load());
     if !has("growth") {
         table::show(&mut bench, after("--only").as_deref());
@@ -80,6 +87,14 @@ fn main() {
         }
     }
     println!("\nload of the machine after {}", load());
+}
+
+/// Takes the program out of the page cache, as after a boot: one that was just built lies there in
+/// large pieces, of which newer kernels (6.18) map all if a byte is touched.
+fn forget(program: &Path) {
+    let file = File::open(program).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
 }
 
 /// Of 1, 5 and 15 minutes.
