@@ -34,8 +34,7 @@ mod samples;
 mod table;
 mod yardstick;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use self::monitor::Remote;
@@ -72,7 +71,6 @@ fn main() {
         idle: Duration::from_secs(seconds),
         yardstick: Yardstick::take(),
     };
-    forget(&bench.program);
     if let Some(path) = after("--layout") {
         return layout::write(&mut bench, path.as_ref());
     }
@@ -87,14 +85,6 @@ fn main() {
         }
     }
     println!("\nload of the machine after {}", load());
-}
-
-/// Takes the program out of the page cache, as after a boot: one that was just built lies there in
-/// large pieces, of which newer kernels (6.18) map all if a byte is touched.
-fn forget(program: &Path) {
-    let file = File::open(program).unwrap();
-    file.sync_all().unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
 }
 
 /// Of 1, 5 and 15 minutes.
