@@ -3,7 +3,7 @@
 //!
 //! The kernel maps a program's text in runs of 64 KiB: what lies scattered costs a run each. The
 //! daemon runs under `qemu-x86_64`, which tells the name of each piece of code it meets first; the
-//! program must have its symbols (`CARGO_PROFILE_DIST_STRIP=none`). The script names beginnings, as
+//! program must have its symbols (`--config profile.dist.strip=false`). The script names beginnings, as
 //! short as they tell what is met from what is not, and no hash of a crate: so it serves other
 //! versions of the compiler and of what we build on too, and a new function goes where its neighbours
 //! go.
