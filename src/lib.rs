@@ -32,6 +32,7 @@ pub mod groups;
 pub mod health;
 pub mod jitter;
 pub mod logging;
+pub mod oneshot;
 pub mod protocol;
 pub mod remembered;
 pub mod replace;

@@ -3,6 +3,7 @@
 //! Everything that runs, waits or touches a socket goes through here, so that the runtime can be
 //! replaced in one place.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, Aborted, FutureExt as _, abortable};
+use futures_util::future::{AbortHandle, FutureExt as _, abortable};
+
+use crate::oneshot;
 
 /// A connected TCP socket of the runtime; reads and writes as `futures_util::io` has them.
 pub type TcpStream = async_std::net::TcpStream;
@@ -20,20 +23,33 @@ pub type TcpStream = async_std::net::TcpStream;
 /// A listening TCP socket of the runtime.
 pub type TcpListener = async_std::net::TcpListener;
 
+/// What is spawned, as the runtime sees it: of one kind, since everything of a task is compiled anew
+/// for each kind of future, some kilobytes for each place that starts one.
+type Erased = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Runs a future on this thread until it is done. For `main` and tests.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    let future: Pin<Box<dyn Future<Output = F::Output>>> = Box::pin(future);
     async_std::task::block_on(future)
 }
 
-/// A spawned task. Dropping it lets the task run on.
+/// A spawned task. Dropping it lets the task run on; waiting for one that panicked panics too.
 #[derive(Debug)]
-pub struct Task<T>(async_std::task::JoinHandle<T>);
+pub struct Task<T>(oneshot::Receiver<Result<T, Panic>>);
 
-impl<T> Future for Task<T> {
+/// What a panic carries.
+type Panic = Box<dyn Any + Send>;
+
+impl<T: 'static> Future for Task<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.0).poll(cx)
+        Pin::new(&mut self.0).poll(cx).map(|result| match result {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            // The runtime has let it go, or no thread could be had for it.
+            None => std::panic::resume_unwind(Box::new("a task did not run to its end")),
+        })
     }
 }
 
@@ -43,22 +59,34 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Task(async_std::task::spawn(future))
+    let (future, task) = erased(future);
+    drop(async_std::task::spawn(future));
+    task
+}
+
+/// The future as the runtime gets it, and where its result comes.
+fn erased<F>(future: F) -> (Erased, Task<F::Output>)
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let (sender, result) = oneshot::oneshot();
+    let future = AssertUnwindSafe(future).catch_unwind().map(|result| sender.send(result));
+    (Box::pin(future), Task(result))
 }
 
 /// A task that ends when this is dropped. Waiting for it gives its output.
 #[derive(Debug)]
 pub struct TaskGuard<T> {
-    task: Task<Result<T, Aborted>>,
+    task: Task<T>,
     abort: AbortHandle,
 }
 
-impl<T> Future for TaskGuard<T> {
-    /// `None` cannot come about while the guard lives.
-    type Output = Option<T>;
+impl<T: 'static> Future for TaskGuard<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        Pin::new(&mut self.task).poll(cx).map(Result::ok)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.task).poll(cx)
     }
 }
 
@@ -74,8 +102,12 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    let (future, task) = erased(future);
     let (future, abort) = abortable(future);
-    TaskGuard { task: spawn(future), abort }
+    // Whether it came to its end is for who waits for the task.
+    let future: Erased = Box::pin(future.map(drop));
+    drop(async_std::task::spawn(future));
+    TaskGuard { task, abort }
 }
 
 /// Starts a task whose panic is told instead of being lost: true when it ended by one.
@@ -83,7 +115,7 @@ pub fn spawn_watched<F>(future: F) -> Task<bool>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    spawn(async move { AssertUnwindSafe(future).catch_unwind().await.is_err() })
+    spawn(AssertUnwindSafe(future).catch_unwind().map(|ended| ended.is_err()))
 }
 
 /// Runs blocking work on a thread of its own. Dropping the task lets the work run on: a blocking
@@ -96,11 +128,17 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (sender, result) = channel::bounded(1);
-    let work = move || {
-        // Room for the one result; whoever waited for it may have gone.
-        let _ = sender.try_send(std::panic::catch_unwind(AssertUnwindSafe(work)));
-    };
+    let (sender, result) = oneshot::oneshot();
+    on_a_thread(Box::new(move || {
+        sender.send(std::panic::catch_unwind(AssertUnwindSafe(work)));
+    }));
+    Task(result)
+}
+
+/// Blocking work that tells its result itself.
+type Work = Box<dyn FnOnce() + Send>;
+
+fn on_a_thread(work: Work) {
     let work = Arc::new(Mutex::new(Some(work)));
     let own = Arc::clone(&work);
     let started = std::thread::Builder::new().name("hf-blocking".to_owned()).spawn(move || {
@@ -114,17 +152,9 @@ where
         // No thread is to be had now; the pool waits until there is one.
         drop(async_std::task::spawn_blocking(work));
     }
-    spawn(async move {
-        match result.recv().await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            // Only when the pool could not run it either.
-            Err(gone) => std::panic::resume_unwind(Box::new(gone)),
-        }
-    })
 }
 
-fn take<W>(work: &Mutex<Option<W>>) -> Option<W> {
+fn take(work: &Mutex<Option<Work>>) -> Option<Work> {
     work.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 

@@ -30,6 +30,7 @@ use self::given_up::GivenUp;
 use crate::busy::Busy;
 use crate::collector::clock;
 use crate::figures::Registry;
+use crate::oneshot::oneshot;
 use crate::runtime::channel;
 
 mod outage;
@@ -269,7 +270,8 @@ impl Store {
         self.shared.wake.notify_one();
     }
 
-    /// Has the thread do something with the queue, and waits for its result.
+    /// Has the thread do something with the queue, and waits for its result. It is done also when
+    /// nobody waits any more.
     ///
     /// # Errors
     /// What the job says, or that the queue is not open or the thread has ended.
@@ -278,7 +280,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Queue) -> Result<T, Error> + Send + 'static,
     {
-        let (sender, receiver) = channel::bounded(1);
+        let (sender, receiver) = oneshot();
         {
             let mut orders = self.shared.orders();
             if orders.ended {
@@ -289,12 +291,11 @@ impl Store {
                     Some(queue) => job(queue).map_err(StoreError::Queue),
                     None => Err(StoreError::NotOpen),
                 };
-                // Nobody waits any more: the work is done all the same.
-                let _ = sender.try_send(result);
+                sender.send(result);
             }));
             self.shared.wake.notify_one();
         }
-        receiver.recv().await.unwrap_or(Err(StoreError::Closed))
+        receiver.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// The moment, as the queue wants it.

@@ -13,10 +13,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use super::host::Unreadable;
+use crate::oneshot::{Missing, Receiver, oneshot};
 
 /// How long a file system may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,35 +56,31 @@ impl<T: Send + 'static> Patient<T> {
     /// Those of `read`, and when there is no answer in time.
     pub(super) fn ask(&mut self, path: &Path) -> Result<T, Unreadable> {
         if let Some(late) = self.overdue.take().filter(|late| late.path == path)
-            && matches!(late.answer.try_recv(), Err(TryRecvError::Empty))
+            && matches!(late.answer.wait(Duration::ZERO), Err(Missing::Yet))
         {
             self.overdue = Some(late);
             return Err(self.no_answer(path));
         }
         let answer = self.put(path)?;
-        match answer.recv_timeout(self.patience) {
+        match answer.wait(self.patience) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => {
+            Err(Missing::Yet) => {
                 self.overdue = Some(Overdue { path: path.to_owned(), answer });
                 Err(self.no_answer(path))
             }
-            Err(RecvTimeoutError::Disconnected) => {
+            Err(Missing::Forever) => {
                 Err(Unreadable("the thread that asks for it has ended".into()))
             }
         }
     }
 
     fn put(&self, path: &Path) -> Result<Receiver<Result<T, Unreadable>>, Unreadable> {
-        // Room for the answer, so that a late one holds up nobody.
-        let (sender, answer) = sync_channel(1);
+        let (sender, answer) = oneshot();
         let (path, read) = (path.to_owned(), Arc::clone(&self.read));
         std::thread::Builder::new()
             .name("disk-probe".into())
             .stack_size(STACK)
-            .spawn(move || {
-                // Whoever asked may have gone.
-                let _ = sender.send(read(&path));
-            })
+            .spawn(move || sender.send(read(&path)))
             .map_err(|error| Unreadable(format!("no thread to ask for it: {error}")))?;
         Ok(answer)
     }
@@ -102,6 +98,7 @@ impl<T: Send + 'static> Patient<T> {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+    use std::sync::mpsc::sync_channel;
 
     fn asking(
         read: impl Fn(&Path) -> Result<u64, Unreadable> + Send + Sync + 'static,

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::protocol::{Enroll, Enrolled, Refusal, RefusalKind};
 use crate::config::Credential;
+use crate::oneshot;
 use crate::runtime::channel;
 
 /// A request on its way to the daemon.
@@ -20,7 +21,7 @@ pub struct Enrolling {
     /// The credentials, unless only the configuration is to be read again.
     pub credential: Option<Credential>,
     /// Where the answer goes.
-    pub reply: channel::Sender<Result<Enrolled, Refusal>>,
+    pub reply: oneshot::Sender<Result<Enrolled, Refusal>>,
 }
 
 /// Asks the daemon to take new credentials up.
@@ -45,11 +46,11 @@ pub async fn ask(
         })?),
         (Some(_), Some(_)) => return Err(malformed("either a challenge or an API key, not both")),
     };
-    let (reply, answer) = channel::bounded(1);
+    let (reply, answer) = oneshot::oneshot();
     let stops = || Refusal::new(RefusalKind::Failed, "the daemon is stopping: try again");
     let request = Enrolling { backend_url, identifier, credential, reply };
     daemon.send(request).await.map_err(|_| stops())?;
-    answer.recv().await.map_err(|_| stops())?
+    answer.await.ok_or_else(stops)?
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Daemon {
             tracing::warn!(reason = %refusal, "not enrolled");
         }
         // Whoever asked may have gone.
-        let _ = request.reply.try_send(answer);
+        request.reply.send(answer);
     }
 
     async fn take_credential(&mut self, request: &Enrolling) -> Result<CredentialFrom, Refusal> {

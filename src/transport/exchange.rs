@@ -156,7 +156,7 @@ impl Client {
             Err(mut error) => {
                 // A connection that ended before the request reached it knows better why.
                 if error.is_canceled()
-                    && let Some(Err(cause)) = connection.task.await
+                    && let Err(cause) = connection.task.await
                 {
                     error = cause;
                 }

@@ -131,7 +131,7 @@ async fn ask(
         Err(mut error) => {
             // A connection that ended before the request reached it knows better why.
             if error.is_canceled()
-                && let Some(Err(cause)) = connection.await
+                && let Err(cause) = connection.await
             {
                 error = cause;
             }

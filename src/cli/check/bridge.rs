@@ -4,7 +4,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{Facts, Line, Verdict};
@@ -12,6 +11,7 @@ use crate::bridge::advice;
 use crate::control::client::{Answer, Client, ClientError};
 use crate::control::protocol::Request;
 use crate::control::status::{Bridge, Status};
+use crate::oneshot::oneshot;
 
 const NAME: &str = "bridge";
 
@@ -21,11 +21,11 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Nothing, when no bridge is configured.
 pub(super) fn bridge(facts: &Facts<'_>) -> Vec<Line> {
     let Some(address) = facts.config().bridge_listen else { return Vec::new() };
-    let (sender, asked) = mpsc::channel();
+    let (sender, asked) = oneshot();
     let path = facts.config().control_socket.clone();
     // On a thread of its own: one that hangs is left behind, and a line above has told of it.
     std::thread::spawn(move || sender.send(told(&path)));
-    vec![match asked.recv_timeout(WITHIN) {
+    vec![match asked.wait(WITHIN) {
         Ok(Ok(Some(bridge))) => of_daemon(address, bridge.as_ref()),
         Ok(Err(ClientError::NoDaemon { .. })) => without_daemon(address, &probe(address)),
         // There may be a daemon that has the address.

@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{Facts, Line, Verdict};
 use crate::control::client::{Answer, Client, ClientError};
 use crate::control::protocol::Request;
 use crate::control::status::Status;
+use crate::oneshot::oneshot;
 
 /// Where the queue's lock file may be, under the data directory.
 const LOCK_FILES: [&str; 2] = ["queue/LOCK", "LOCK"];
@@ -54,13 +54,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn control_socket(facts: &Facts<'_>) -> Vec<Line> {
     let config = facts.config();
-    let (sender, answer) = mpsc::channel();
+    let (sender, answer) = oneshot();
     let path = config.control_socket.clone();
     // On a thread of its own: one that hangs is left behind.
     std::thread::spawn(move || sender.send(pid_behind(&path)));
     let shown = config.control_socket.display().to_string();
     let holder = queue_holder(&config.data_dir).ok().flatten();
-    vec![match answer.recv_timeout(ANSWER_WITHIN) {
+    vec![match answer.wait(ANSWER_WITHIN) {
         Ok(asked) => socket_line(asked, holder, &shown),
         Err(_) => {
             let text =
