@@ -72,12 +72,12 @@ pub fn load(sources: &Sources<'_>, need: Need) -> Result<Loaded, ConfigErrors> {
             credential_file,
         })
     } else {
-        let mut errors = loader.errors;
-        errors.sort_by_key(|error| {
+        let mut errors: Vec<_> = loader.errors.into_iter().enumerate().collect();
+        errors.sort_unstable_by_key(|(found, error)| {
             let missing = matches!(error.problem, Problem::Missing { .. });
-            (missing, error.origin.layer(), line(&error.origin))
+            (missing, error.origin.layer(), line(&error.origin), *found)
         });
-        Err(ConfigErrors(errors))
+        Err(ConfigErrors(errors.into_iter().map(|(_, error)| error).collect()))
     }
 }
 

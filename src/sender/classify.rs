@@ -126,7 +126,7 @@ fn progress(first: u64, last: u64, object: AnswerObject, said: &str) -> Outcome 
     for rejection in &mut rejected {
         rejection.error = printable(&rejection.error);
     }
-    rejected.sort_by_key(|r| r.seq);
+    rejected.sort_unstable_by_key(|r| r.seq);
     rejected.dedup_by_key(|r| r.seq);
     if acked < first && rejected.is_empty() {
         return Outcome::Backoff(format!(

@@ -216,8 +216,8 @@ pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
             Role::Rejected => rejects.push(generation),
         }
     }
-    row.sort_by_key(|g| (g.first, g.id));
-    rejects.sort_by_key(|g| (born(g.id), g.id));
+    sort(&mut row, |g| (g.first, g.id));
+    sort(&mut rejects, |g| (born(g.id), g.id));
     let mut end = u64::MAX;
     for g in row.iter_mut().rev() {
         if g.sealed {
@@ -226,6 +226,11 @@ pub(crate) fn arrange(names: Vec<Name>, known: &[Sealed]) -> Generations {
         end = g.first.saturating_sub(1).min(end);
     }
     Generations { row, rejects, next_id }
+}
+
+/// Sorts generations; with their id in it, a key is that of one.
+fn sort(generations: &mut [Generation], key: fn(&Generation) -> (u64, u64)) {
+    generations.sort_unstable_by_key(key);
 }
 
 /// Opens a generation that is not sealed and counts its records up to number `end`; whether it

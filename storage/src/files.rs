@@ -110,7 +110,7 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
         let entry = entry?;
         names.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

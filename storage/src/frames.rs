@@ -211,7 +211,7 @@ pub(crate) fn opening(log: &File) -> io::Result<Opening> {
         }
         at = at.saturating_add(SEGMENT as u64);
     }
-    heads.sort_by_key(|head| head.number);
+    heads.sort_unstable_by_key(|head| head.number);
     let last = heads.last().map(|head| head.number);
     // From where it was stable on, the log must have no hole.
     let stable = heads.iter().map(|head| head.stable).max().unwrap_or(0);

@@ -3,6 +3,7 @@
 //! Pure. Invariants: gaps are disjoint and sorted by number; neighbours that differ in nothing
 //! but their numbers are one gap; a number that is not settled is never covered.
 
+use crate::order;
 use crate::types::Gap;
 
 /// How many gaps are kept. Above it the oldest announced ones are forgotten, never others.
@@ -18,7 +19,7 @@ impl Gaps {
     /// Takes a list as it was stored; what breaks the invariants is put right.
     pub(crate) fn from_stored(mut list: Vec<Gap>) -> Self {
         list.retain(|gap| gap.from <= gap.to);
-        list.sort_by_key(|gap| gap.from);
+        order::by_number(&mut list, |gap| gap.from);
         let mut last_to = None;
         list.retain(|gap| {
             let fits = last_to.is_none_or(|to| gap.from > to);

@@ -91,6 +91,7 @@ mod lock;
 mod manifest;
 mod marks;
 mod mend;
+mod order;
 mod overview;
 mod purge;
 mod quarantine;

@@ -3,7 +3,6 @@
 //! Nothing is deleted but half-written snapshots; what is in the way is renamed to `aside.*`, and
 //! a log the engine would erase part of is copied to [`KEPT_LOG`] first.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -71,10 +70,14 @@ pub(crate) fn free_of_leftovers(dir: &Path) -> io::Result<()> {
 
 /// The databases of which this process made a copy that is still there. Their openings came back,
 /// or are under way.
-static KEPT_HERE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static KEPT_HERE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-fn kept_here() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+fn kept_here() -> MutexGuard<'static, Vec<PathBuf>> {
     KEPT_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_kept_here(dir: &Path) {
+    kept_here().retain(|kept| kept != dir);
 }
 
 /// Makes good for an opening of the database in `dir` that did not come to its end, if there was
@@ -88,12 +91,12 @@ pub(crate) fn undo_opening(dir: &Path) -> Result<(), Fault> {
     if !dir.join(KEPT_LOG).try_exists()? {
         return Ok(());
     }
-    if !kept_here().contains(dir) {
+    if !kept_here().iter().any(|kept| kept == dir) {
         return Err(Fault::Damaged("opening it was cut off before".to_owned()));
     }
     free_of_leftovers(dir)?;
     fs::rename(dir.join(KEPT_LOG), dir.join("db"))?;
-    kept_here().remove(dir);
+    not_kept_here(dir);
     Ok(files::sync_dir(dir)?)
 }
 
@@ -121,7 +124,8 @@ pub(crate) fn keep_log_unless_harmless(dir: &Path, repairs: &mut Repairs) -> io:
         let _ = fs::remove_file(&kept);
     }
     if copied.is_ok() {
-        kept_here().insert(dir.to_path_buf());
+        not_kept_here(dir);
+        kept_here().push(dir.to_path_buf());
         repairs.kept_log = true;
     }
     copied
@@ -152,7 +156,7 @@ pub(crate) fn forget_kept_log(dir: &Path) -> io::Result<()> {
     match fs::remove_file(dir.join(KEPT_LOG)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => {
-            kept_here().remove(dir);
+            not_kept_here(dir);
             Ok(())
         }
     }

@@ -201,7 +201,10 @@ impl Queue {
             .filter(|(_, path)| path.is_dir())
             .filter_map(|(name, path)| Some((set_aside_name(&name)?, path)))
             .collect();
-        found.sort_by_key(|(name, _)| (born(name.id), name.id));
+        // More than one may have had the same name.
+        found.sort_unstable_by(|(a, path), (b, other)| {
+            (born(a.id), a.id, path).cmp(&(born(b.id), b.id, other))
+        });
         found
     }
 }

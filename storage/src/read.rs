@@ -7,6 +7,7 @@ use crate::engine::{Fault, Visit};
 use crate::error::Error;
 use crate::manifest::Role;
 use crate::mend::Repairs;
+use crate::order;
 use crate::queue::Queue;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded};
@@ -366,7 +367,7 @@ impl Queue {
             }
             self.close_unused();
         }
-        found.sort_by_key(|rejected| rejected.record.seq);
+        order::by_number(&mut found, |rejected| rejected.record.seq);
         found.dedup_by_key(|rejected| rejected.record.seq);
         let mut portion = Portion::new(limits);
         for rejected in found {

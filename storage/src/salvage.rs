@@ -171,8 +171,8 @@ fn assemble(
             .filter(|piece| piece.bytes.len() == length && key.ends_with(&piece.key))
             .collect();
         // A whole key is better than its end, and chunks of one record are written together.
-        claims.sort_by_key(|piece| {
-            (std::cmp::Reverse(piece.key.len() == key.len()), piece.at.abs_diff(head.at))
+        claims.sort_unstable_by_key(|piece| {
+            (piece.key.len() != key.len(), piece.at.abs_diff(head.at), piece.at)
         });
         let mut candidates: Vec<&[u8]> = Vec::new();
         for bytes in beside.into_iter().chain(claims.into_iter().map(|piece| piece.bytes)) {

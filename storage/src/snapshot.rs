@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::inspect::{Entry, Problem};
 use crate::manifest::Role;
 use crate::mend::Repairs;
+use crate::order;
 use crate::queue::Queue;
 use crate::ranges::RangeSet;
 use crate::record::{self, Decoded};
@@ -200,7 +201,7 @@ impl Queue {
                 rejection: Some((r.reason, r.wall_ms)),
             }));
             shown.entries.retain(|entry| entry.record.seq <= seen_to);
-            shown.entries.sort_by_key(|entry| entry.record.seq);
+            order::by_number(&mut shown.entries, |entry| entry.record.seq);
         }
         snapshot.next = seen_to.saturating_add(1);
         shown.done = snapshot.next > snapshot.end;

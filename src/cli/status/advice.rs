@@ -60,8 +60,8 @@ pub fn advice(status: &Status) -> Vec<Advice> {
         let text = format!("this clock is {off} {whose} the Monitor's: timedatectl set-ntp true");
         say(false, text);
     }
-    all.sort_by_key(|advice| !advice.grave);
-    all
+    let (grave, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|advice| advice.grave);
+    [grave, other].concat()
 }
 
 /// A challenge and a key that are refused look alike; a clock that is far off explains it without
