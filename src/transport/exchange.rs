@@ -3,43 +3,32 @@
 //!
 //! Invariants:
 //! - An exchange ends within the request deadline, dialling and the second try included.
-//! - An answer costs bounded memory: [`MAX_HEADERS`] and [`MAX_HEAD_BYTES`] for its head,
-//!   [`MAX_ANSWER`] for its body.
+//! - An answer costs bounded memory: the codec's limits for its head, [`MAX_ANSWER`] for its body.
 //! - At most one connection lies idle. It is kept only after an exchange that was read to its
 //!   end, and dropped with whatever it still carries otherwise. A connection's task ends with it.
 //! - A request is sent a second time only when it went over a kept connection that died before
 //!   the first byte of an answer, and only once. The reply says so ([`Reply::resent`]), since the
 //!   Monitor may have seen it twice.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Instant;
 use std::{fmt, io};
 
 use bytes::Bytes;
-use futures_util::io::{AsyncRead, AsyncWrite};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
-use smol_hyper::rt::FuturesIo;
 
-use super::dialer::{Dialer, Progress, Stream};
+use super::codec::{self, MAX_HEAD_BYTES};
+use super::dialer::{Dialer, Progress};
 use super::endpoint::Deadlines;
 use super::error::{AnswerPart, Phase, TlsFault, TransportError};
 use super::tls;
 use crate::protocol::MAX_ANSWER;
 use crate::runtime::{self, TaskGuard};
-
-/// Header lines an answer may have.
-pub(super) const MAX_HEADERS: usize = 100;
-/// Bytes an answer's head may take.
-pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// The codec's buffer; what a peer can make it hold at once.
-const BUFFER_BYTES: usize = 32 * 1024;
 
 /// An answer, read to its end or to the limit.
 #[derive(Debug)]
@@ -130,15 +119,8 @@ impl Client {
 
     async fn open(&self, progress: &Progress) -> Result<Connection, TransportError> {
         let stream = self.dialer.connect_with(progress).await?;
-        let received = Arc::new(AtomicU64::new(0));
-        let io = FuturesIo::new(Metered { stream, received: Arc::clone(&received) });
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEAD_BYTES)
-            .max_buf_size(BUFFER_BYTES)
-            .handshake(io)
-            .await
-            .map_err(|error| self.failed(error, Phase::Answer))?;
+        let (sender, connection, received) =
+            codec::start(stream).await.map_err(|error| self.failed(error, Phase::Answer))?;
         let task = runtime::spawn_guarded(connection);
         Ok(Connection { sender, received, since: Instant::now(), task })
     }
@@ -252,50 +234,4 @@ fn breaks_framing(error: &hyper::Error) -> bool {
         .is_some_and(|cause| {
             matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
         })
-}
-
-/// A stream that counts what comes in.
-struct Metered {
-    stream: Stream,
-    received: Arc<AtomicU64>,
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Poll::Ready(Ok(count)) = &result {
-            self.received.fetch_add(*count as u64, Ordering::Release);
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
-    }
 }

@@ -6,6 +6,7 @@
 //! [`Answer`], and only what is no answer is a [`TransportError`].
 
 mod certificate;
+mod codec;
 mod dialer;
 mod endpoint;
 mod error;

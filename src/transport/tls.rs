@@ -17,8 +17,10 @@ use futures_rustls::rustls::client::WebPkiServerVerifier;
 use futures_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
+use futures_rustls::rustls::crypto::{CryptoProvider, KeyProvider};
 use futures_rustls::rustls::pki_types::pem::PemObject as _;
-use futures_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use futures_rustls::rustls::sign::SigningKey;
 use futures_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore,
     SignatureScheme,
@@ -49,9 +51,8 @@ struct Remembering {
 
 impl Remembering {
     fn new(ca_file: Option<&Path>) -> Result<Self, TransportError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier =
-            WebPkiServerVerifier::builder_with_provider(trust_anchors(ca_file)?, provider)
+            WebPkiServerVerifier::builder_with_provider(trust_anchors(ca_file)?, provider())
                 .build()
                 .map_err(unusable)?;
         Ok(Self { verifier, leaf: Mutex::default() })
@@ -264,11 +265,28 @@ fn unusable(error: impl Error + Send + Sync + 'static) -> TransportError {
     fail(AnchorFault::Unusable, Some(Box::new(error) as Cause))
 }
 
+/// The cryptography of TLS: all that ring has for a client.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() })
+}
+
+/// This side has no certificate to prove itself with: signing with keys of one's own is left out.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(
+        &self,
+        _: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no certificates of clients here".to_owned()))
+    }
+}
+
 /// A client configuration over the system's and the user's trust anchors.
 fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TransportError> {
     let roots = trust_anchors(ca_file)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
         .with_root_certificates(roots)

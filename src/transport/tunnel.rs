@@ -7,15 +7,14 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
+use http_body_util::Full;
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, Uri};
-use smol_hyper::rt::FuturesIo;
 
+use super::codec;
+use super::dialer::Stream;
 use super::endpoint::Target;
 use super::error::{Cause, ProxyFault, TransportError};
-use super::exchange::{MAX_HEAD_BYTES, MAX_HEADERS};
 use super::proxy::Proxy;
 use crate::runtime::TcpStream;
 
@@ -40,12 +39,7 @@ pub(super) async fn open(
     };
     let request = request(proxy, target)
         .ok_or(TransportError::Request { what: "the proxy's user or password is unusable" })?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD_BYTES)
-        .handshake(FuturesIo::new(stream))
-        .await
-        .map_err(broken)?;
+    let (mut sender, connection, _) = codec::start(Stream::Plain(stream)).await.map_err(broken)?;
     let ask = async {
         let answer = sender.send_request(request).await.map_err(broken)?;
         match answer.status() {
@@ -58,17 +52,15 @@ pub(super) async fn open(
         Either::Left((answer, _)) => answer,
         Either::Right((_, ask)) => ask.await,
     }?;
-    let parts =
-        upgraded.downcast::<FuturesIo<TcpStream>>().map_err(|_| fail(ProxyFault::NotHttp, None))?;
-    if !parts.read_buf.is_empty() {
-        return Err(fail(ProxyFault::NotHttp, None));
+    match codec::taken_over(upgraded) {
+        Some((Stream::Plain(stream), begun)) if begun.is_empty() => Ok(stream),
+        _ => Err(fail(ProxyFault::NotHttp, None)),
     }
-    Ok(parts.io.into_inner())
 }
 
-fn request(proxy: &Proxy, target: &Target) -> Option<Request<Empty<Bytes>>> {
+fn request(proxy: &Proxy, target: &Target) -> Option<Request<Full<Bytes>>> {
     let authority = target.to_string();
-    let mut request = Request::new(Empty::new());
+    let mut request = Request::new(codec::nothing());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = Uri::builder().authority(authority.as_str()).build().ok()?;
     request.headers_mut().insert(HOST, HeaderValue::from_str(&authority).ok()?);

@@ -12,21 +12,19 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use hyper::{Request, Response};
-use smol_hyper::rt::FuturesIo;
 use url::Url;
 
+use super::codec::{self, MAX_HEAD_BYTES};
 use super::dialer::{Dialer, Progress, Stream};
 use super::error::{AnswerPart, Phase, TransportError};
-use super::exchange::{MAX_HEAD_BYTES, MAX_HEADERS};
 use super::http::host_header;
 use super::tls;
 use crate::runtime;
@@ -115,16 +113,11 @@ enum Asked {
 async fn ask(
     dialer: &Dialer,
     stream: Stream,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
     accept: &str,
 ) -> Result<Asked, UpgradeError> {
     let failed = |error| failed(dialer, error);
-    let (mut sender, connection) = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD_BYTES)
-        .handshake(FuturesIo::new(stream))
-        .await
-        .map_err(failed)?;
+    let (mut sender, connection, _) = codec::start(stream).await.map_err(failed)?;
     let connection = runtime::spawn_guarded(connection.with_upgrades());
     let response = match sender.send_request(request).await {
         Ok(response) => response,
@@ -143,15 +136,14 @@ async fn ask(
     }
     proper(response.headers(), accept).map_err(UpgradeError::Improper)?;
     let upgraded = hyper::upgrade::on(response).await.map_err(failed)?;
-    let parts = upgraded
-        .downcast::<FuturesIo<Stream>>()
-        .map_err(|_| UpgradeError::Improper("the connection cannot be taken over"))?;
-    Ok(Asked::Open((parts.io.into_inner(), parts.read_buf.to_vec())))
+    let (stream, begun) = codec::taken_over(upgraded)
+        .ok_or(UpgradeError::Improper("the connection cannot be taken over"))?;
+    Ok(Asked::Open((stream, begun.to_vec())))
 }
 
-fn request(url: &Url, key: &str) -> Result<Request<Empty<Bytes>>, TransportError> {
+fn request(url: &Url, key: &str) -> Result<Request<Full<Bytes>>, TransportError> {
     let unusable = |what| TransportError::Request { what };
-    let mut request = Request::new(Empty::new());
+    let mut request = Request::new(codec::nothing());
     *request.uri_mut() = url.path().parse().map_err(|_| unusable("its path is unusable"))?;
     let headers = request.headers_mut();
     let agent = format!("harborforge-connector/{CONNECTOR_VERSION}");
