@@ -10,6 +10,18 @@ use super::monitor::Proved;
 use super::scenario::Turn;
 use super::wire::Up;
 
+/// A heartbeat that was asked for, and not read yet.
+#[derive(Debug)]
+pub struct Posting {
+    pub attempt: Attempt,
+    pub from: u64,
+    /// At most so many samples and bytes; one sample without.
+    pub batch: Option<(usize, usize)>,
+    /// It tries whether the Monitor takes anything, out of order.
+    pub probe: bool,
+    pub proof: Proof,
+}
+
 /// Something that is going to happen.
 #[derive(Debug)]
 pub enum Due {
@@ -26,7 +38,7 @@ pub enum Due {
     /// The key document is read by the link instance `known`.
     KeyCame { run: u32, known: u32, key: u64, capabilities: Capabilities, attempt: Attempt },
     /// The samples of a heartbeat are read from the queue.
-    PostRead { run: u32, attempt: Attempt, from: u64, batch: Option<(usize, usize)>, proof: Proof },
+    PostRead { run: u32, post: Posting },
     /// A heartbeat reaches the Monitor.
     Posted {
         run: u32,

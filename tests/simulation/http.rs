@@ -9,7 +9,7 @@ use harborforge_connector::sender::machine::{
     Answered, Attempt, Event, Failure, FailureKind, KeyNews, Proof, Selection,
 };
 
-use super::due::Due;
+use super::due::{Due, Posting};
 use super::monitor::{Mood, Proved};
 use super::world::{Checked, Net, World};
 
@@ -93,29 +93,28 @@ impl World {
     pub fn post(&mut self, attempt: Attempt, selection: Selection, proof: Proof) -> Checked {
         let accepted = self.held.is_some_and(|held| self.links[held].accepted);
         self.rules.posts(self.now, attempt, accepted, &mut self.summary)?;
-        let (from, batch) = match selection {
-            Selection::Single { from } => (from, None),
-            Selection::Batch { from, records, bytes } => (from, Some((records, bytes))),
+        let batch = match selection {
+            Selection::Single { .. } => None,
+            Selection::Batch { records, bytes, .. } => Some((records, bytes)),
         };
+        let (Selection::Single { from } | Selection::Batch { from, .. }) = selection;
+        // What it is for may be over before it is read.
+        let probe = self.rules.probing();
+        let post = Posting { attempt, from, batch, probe, proof };
         let wait = self.dice.up_to(Duration::from_millis(5));
-        self.after(wait, Due::PostRead { run: self.run, attempt, from, batch, proof });
+        self.after(wait, Due::PostRead { run: self.run, post });
         Ok(())
     }
 
-    pub fn post_read(
-        &mut self,
-        attempt: Attempt,
-        from: u64,
-        batch: Option<(usize, usize)>,
-        proof: Proof,
-    ) -> Checked {
+    pub fn post_read(&mut self, post: Posting) -> Checked {
+        let Posting { attempt, from, batch, probe, proof } = post;
         let (records, bytes) = batch.unwrap_or((1, usize::MAX));
         let items = self.queue.read(from, self.readable(), records, bytes);
         let Some(&(first, _)) = items.first() else {
             let event = Event::Answer { attempt, result: Answered::NothingToSend };
             return self.tell(event);
         };
-        if self.rules.probing() {
+        if probe {
             if batch.is_some() {
                 return Err("a probe is a batch".into());
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harborforge_connector::protocol::Capabilities;
 
-const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
+pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
 const CLOCK_TOLERANCE: i64 = 120;
 
 /// How it behaves, to whoever it has accepted and to the others.

@@ -76,9 +76,9 @@ impl Queue {
         seq > self.cursor && seq < self.next && !self.is_rejected(seq)
     }
 
-    /// When the oldest pending sample became durable.
-    pub fn oldest(&self) -> Option<Duration> {
-        if self.is_empty() { None } else { self.appended.get(self.cursor as usize).copied() }
+    /// When a sample became durable.
+    pub fn appended(&self, seq: u64) -> Option<Duration> {
+        self.appended.get(seq.checked_sub(1)? as usize).copied()
     }
 
     pub fn size(&self, seq: u64) -> usize {

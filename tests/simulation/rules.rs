@@ -153,6 +153,8 @@ impl Rules {
                 self.fallback &= settings.transports == Transports::Both;
                 if before.transports == Transports::Http {
                     self.refused_challenges = 0;
+                    // What heartbeats were told says nothing of the WebSocket, which begins anew.
+                    self.refused = false;
                     self.disturb(now);
                     self.link_due = Some(now + TRY_LASTS);
                 }

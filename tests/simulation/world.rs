@@ -59,6 +59,8 @@ pub struct World {
     pub settings: Settings,
     pub net: Net,
     pub calm: bool,
+    /// The disk has refused the last confirmation.
+    pub disk_refused: bool,
     /// Seconds by which the host's clock is ahead of the Monitor's.
     pub clock_error: i64,
     pub known: Known,
@@ -106,6 +108,7 @@ impl World {
             settings,
             net: Net::Well,
             calm: false,
+            disk_refused: false,
             clock_error: 0,
             known: Known { instance: 0, key: None, skew: 0 },
             monitors,
@@ -289,7 +292,8 @@ impl World {
             }
         }
         // A disk that refuses is tried again with the next confirmation.
-        if !self.accident(2) {
+        self.disk_refused = self.accident(2);
+        if !self.disk_refused {
             self.queue.acknowledge(up_to);
         }
         self.look();
@@ -347,9 +351,9 @@ impl World {
                     self.tell(event)?;
                 }
             }
-            Due::PostRead { run, attempt, from, batch, proof } => {
+            Due::PostRead { run, post } => {
                 if run == self.run {
-                    self.post_read(attempt, from, batch, proof)?;
+                    self.post_read(post)?;
                 }
             }
             Due::Posted { run, known, monitor, attempt, sent, single, proved } => {
