@@ -167,7 +167,8 @@ fn a_long_life_costs_no_more_than_a_short_one() {
     }
     let took = begun.elapsed().as_secs_f64();
     let (first, rest) = (after[1], &after[2..]);
-    let high = rest.iter().map(|f| f.memory).max().unwrap();
+    let (early, late) = after.split_at(after.len() / 2);
+    let high = |part: &[Figures]| part.iter().map(|f| f.memory).max().unwrap();
     let disk = after.iter().map(|f| f.disk).max().unwrap();
     println!(
         "{samples} samples in {CYCLES} cycles with an outage each, {took:.1} s\n\
@@ -175,7 +176,7 @@ fn a_long_life_costs_no_more_than_a_short_one() {
          file descriptors, threads    {}, {}\n\
          on disk after a cycle        at most {} KiB",
         mib(rest.iter().map(|f| f.memory).min().unwrap().min(first.memory)),
-        mib(high),
+        mib(high(rest)),
         first.descriptors,
         first.threads,
         disk >> 10,
@@ -185,7 +186,9 @@ fn a_long_life_costs_no_more_than_a_short_one() {
         assert!(figures.threads.abs_diff(first.threads) <= COME_AND_GO, "{after:?}");
     }
     assert!(disk < 1 << 20, "{after:?}");
-    assert!(high <= first.memory + (growth << 20), "{after:?}");
+    // What is freed goes back to the kernel at one time and stays at another: what a life costs is
+    // seen by how its halves compare.
+    assert!(high(late) <= high(early) + (growth << 20), "{after:?}");
 
     orders.try_send(Order::Shutdown).unwrap();
     assert!(!block_on(sender), "the sender panicked");
@@ -289,8 +292,10 @@ impl Figures {
         while steady < 20 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(50));
             let now = Self::now(dir);
-            let same =
-                |other: &Self| (now.descriptors, now.threads) == (other.descriptors, other.threads);
+            let same = |other: &Self| {
+                now.descriptors == other.descriptors
+                    && now.threads.abs_diff(other.threads) <= COME_AND_GO
+            };
             steady = match before {
                 Some(before) if same(before) => 20,
                 None if same(&last) => steady + 1,

@@ -17,6 +17,8 @@ use harborforge_storage::*;
 use support::*;
 
 const CYCLES: u64 = 20;
+/// The engine's pool has more threads at one moment than at another, within a second.
+const COME_AND_GO: u64 = 2;
 const PAYLOAD: usize = 400;
 const WINDOW: Limits = Limits { records: 512, bytes: 1 << 20 };
 
@@ -67,8 +69,10 @@ fn a_long_life_costs_no_more_than_a_short_one() {
     );
     for figures in rest {
         assert_eq!(figures.descriptors, first.descriptors, "{after:?}");
-        assert_eq!(figures.threads, first.threads, "{after:?}");
     }
+    let (early, late) = after.split_at(after.len() / 2);
+    let threads = |part| figure(part, |f| f.threads, u64::max);
+    assert!(threads(late) <= threads(early) + COME_AND_GO, "{after:?}");
     assert!(disk < 1 << 20, "{after:?}");
     assert!(high <= first.memory + (growth << 20), "{after:?}");
     life.queue.close().unwrap();
