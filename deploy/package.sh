@@ -23,8 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 if [ -z "$program" ]; then
-    # Messages of a panic name files of crates: where those lie here is nobody's business, and the
-    # same sources make the same program anywhere.
+    # Messages of a panic name files of crates: where those lie here is nobody's business.
     cargo build --profile dist ${target:+--target "$target"} --locked --no-default-features --features openclaw-sqlite \
         --config "target.'cfg(all())'.rustflags = ['--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates']"
     program=${CARGO_TARGET_DIR:-target}/${target:+$target/}dist/$NAME

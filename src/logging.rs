@@ -150,20 +150,16 @@ struct Lines {
     json: Format<Json>,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
+impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, Fields> for Lines {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, Fields>,
         writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         match self.style {
             Style::Text { .. } => self.text.format_event(context, writer, event),
-            Style::Journal => Journal.format_event(context, writer, event),
+            Style::Journal => for_journal(context, writer, event),
             Style::Json => self.json.format_event(context, writer, event),
         }
     }
@@ -201,35 +197,26 @@ impl<'a> FormatFields<'a> for Fields {
     }
 }
 
-/// Lines for the journal: `<6>message field=value`.
-struct Journal;
-
-impl<S, N> FormatEvent<S, N> for Journal
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        write!(writer, "<{}>", priority(*event.metadata().level()))?;
-        let spans = context.event_scope().into_iter().flat_map(|scope| scope.from_root());
-        for span in spans {
-            write!(writer, "{}", span.name())?;
-            let extensions = span.extensions();
-            if let Some(fields) = extensions.get::<FormattedFields<N>>()
-                && !fields.is_empty()
-            {
-                write!(writer, "{{{fields}}}")?;
-            }
-            writer.write_str(": ")?;
+/// A line for the journal: `<6>message field=value`.
+fn for_journal<S: Subscriber + for<'a> LookupSpan<'a>>(
+    context: &FmtContext<'_, S, Fields>,
+    mut writer: Writer<'_>,
+    event: &Event<'_>,
+) -> fmt::Result {
+    write!(writer, "<{}>", priority(*event.metadata().level()))?;
+    let spans = context.event_scope().into_iter().flat_map(|scope| scope.from_root());
+    for span in spans {
+        write!(writer, "{}", span.name())?;
+        let extensions = span.extensions();
+        if let Some(fields) = extensions.get::<FormattedFields<Fields>>()
+            && !fields.is_empty()
+        {
+            write!(writer, "{{{fields}}}")?;
         }
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        writer.write_str(": ")?;
     }
+    context.format_fields(writer.by_ref(), event)?;
+    writeln!(writer)
 }
 
 /// The syslog priority of a level, as `sd-daemon(3)` numbers them.

@@ -189,8 +189,9 @@ pub fn after_readers<T>(
     }
 }
 
-/// Opens the queue in `dir` on a thread of its own. Readers are waited for a moment. A queue that cannot be opened for want of
-/// space, permission or descriptors is tried again by the thread: the daemon samples on.
+/// Opens the queue in `dir` on a thread of its own. Readers are waited for a moment. A queue that
+/// cannot be opened for want of space, permission or descriptors is tried again by the thread: the
+/// daemon samples on.
 ///
 /// # Errors
 /// When another process holds or reads the queue, its format is newer, or the thread cannot be started.

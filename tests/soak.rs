@@ -132,7 +132,7 @@ impl Drop for Away {
 fn a_long_life_costs_no_more_than_a_short_one() {
     let samples = std::env::var("HARBORFORGE_SOAK").ok().and_then(|n| n.parse().ok());
     // A short life is still taking what it needs.
-    let (samples, growth) = samples.map_or((20_000, 32), |samples: u64| (samples, 8));
+    let (samples, growth) = samples.map_or((20_000, 16), |samples: u64| (samples, 4));
     let (mut monitor, url, challenge) = Away::start();
     let dir = tempfile::tempdir().unwrap();
     runtime::start();

@@ -122,12 +122,13 @@ fn progress(first: u64, last: u64, object: AnswerObject, said: &str) -> Outcome 
             stray.seq
         ));
     }
-    let mut rejected = object.rejected;
-    for rejection in &mut rejected {
-        rejection.error = printable(&rejection.error);
-    }
-    rejected.sort_unstable_by_key(|r| r.seq);
-    rejected.dedup_by_key(|r| r.seq);
+    let mut rejected: Vec<_> = object.rejected.into_iter().enumerate().collect();
+    rejected.sort_unstable_by_key(|(place, rejection)| (rejection.seq, *place));
+    rejected.dedup_by_key(|(_, rejection)| rejection.seq);
+    let rejected: Vec<_> = rejected
+        .into_iter()
+        .map(|(_, rejection)| Rejection { error: printable(&rejection.error), ..rejection })
+        .collect();
     if acked < first && rejected.is_empty() {
         return Outcome::Backoff(format!(
             "{said}: nothing of the batch {first}..{last} was stored"

@@ -1,5 +1,5 @@
 //! Samples through append, outage and drain at full speed, over and over: memory stays flat, file
-//! descriptors and threads stay the same, the disk comes back.
+//! descriptors stay the same, threads do not grow, the disk comes back.
 //!
 //! 20,000 in the ordinary run, with small generations so that as many come and go as in a long
 //! one. A million, as docs/BENCHMARKS.md shows it:

@@ -153,7 +153,7 @@ impl Rules {
                 self.fallback &= settings.transports == Transports::Both;
                 if before.transports == Transports::Http {
                     self.refused_challenges = 0;
-                    // What heartbeats were told says nothing of the WebSocket, which begins anew.
+                    // The WebSocket begins anew, whatever it was told before.
                     self.refused = false;
                     self.disturb(now);
                     self.link_due = Some(now + TRY_LASTS);

@@ -379,7 +379,10 @@ impl World {
         let lag = self.settings.fallback_interval * 2 + SECOND * 90;
         let (head, next) = (self.queue.head(), self.queue.next());
         // What is delivered is confirmed again with the next sample, where the disk refused that.
-        let waiting = if self.disk_refused { self.owed(head, next) } else { Some(head) };
+        let waiting = match self.disk_refused {
+            None => Some(head),
+            Some(then) => self.owed(head, next).or((then < next).then_some(then.max(head))),
+        };
         let since = waiting.and_then(|seq| Some((seq, self.queue.appended(seq)?)));
         match since {
             Some((seq, since)) if since + lag < self.now => Err(format!(

@@ -59,8 +59,8 @@ pub struct World {
     pub settings: Settings,
     pub net: Net,
     pub calm: bool,
-    /// The disk has refused the last confirmation.
-    pub disk_refused: bool,
+    /// The disk has refused the last confirmation, when this was the next number.
+    pub disk_refused: Option<u64>,
     /// Seconds by which the host's clock is ahead of the Monitor's.
     pub clock_error: i64,
     pub known: Known,
@@ -108,7 +108,7 @@ impl World {
             settings,
             net: Net::Well,
             calm: false,
-            disk_refused: false,
+            disk_refused: None,
             clock_error: 0,
             known: Known { instance: 0, key: None, skew: 0 },
             monitors,
@@ -292,8 +292,8 @@ impl World {
             }
         }
         // A disk that refuses is tried again with the next confirmation.
-        self.disk_refused = self.accident(2);
-        if !self.disk_refused {
+        self.disk_refused = self.accident(2).then(|| self.queue.next());
+        if self.disk_refused.is_none() {
             self.queue.acknowledge(up_to);
         }
         self.look();
