@@ -143,7 +143,7 @@ where
         .boxed()
 }
 
-/// A line in each style. One type, and so one layer: the library's takes 10 KB for each.
+/// A line in each style. One type, and so one layer: the library's takes 6 KB for each.
 struct Lines {
     style: Style,
     text: Format,

@@ -46,11 +46,6 @@ pub(super) async fn start(stream: Stream) -> hyper::Result<Started> {
     Ok((sender, connection, received))
 }
 
-/// No body.
-pub(super) fn nothing() -> Full<Bytes> {
-    Full::default()
-}
-
 /// The connection behind an upgrade, and what has come on it already; `None` for one that was not
 /// started here.
 pub(super) fn taken_over(upgraded: Upgraded) -> Option<(Stream, Bytes)> {

@@ -60,7 +60,7 @@ pub(super) async fn open(
 
 fn request(proxy: &Proxy, target: &Target) -> Option<Request<Full<Bytes>>> {
     let authority = target.to_string();
-    let mut request = Request::new(codec::nothing());
+    let mut request = Request::new(Full::default());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = Uri::builder().authority(authority.as_str()).build().ok()?;
     request.headers_mut().insert(HOST, HeaderValue::from_str(&authority).ok()?);

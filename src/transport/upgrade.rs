@@ -143,7 +143,7 @@ async fn ask(
 
 fn request(url: &Url, key: &str) -> Result<Request<Full<Bytes>>, TransportError> {
     let unusable = |what| TransportError::Request { what };
-    let mut request = Request::new(codec::nothing());
+    let mut request = Request::new(Full::default());
     *request.uri_mut() = url.path().parse().map_err(|_| unusable("its path is unusable"))?;
     let headers = request.headers_mut();
     let agent = format!("harborforge-connector/{CONNECTOR_VERSION}");

@@ -93,11 +93,10 @@ impl World {
     pub fn post(&mut self, attempt: Attempt, selection: Selection, proof: Proof) -> Checked {
         let accepted = self.held.is_some_and(|held| self.links[held].accepted);
         self.rules.posts(self.now, attempt, accepted, &mut self.summary)?;
-        let batch = match selection {
-            Selection::Single { .. } => None,
-            Selection::Batch { records, bytes, .. } => Some((records, bytes)),
+        let (from, batch) = match selection {
+            Selection::Single { from } => (from, None),
+            Selection::Batch { from, records, bytes } => (from, Some((records, bytes))),
         };
-        let (Selection::Single { from } | Selection::Batch { from, .. }) = selection;
         // What it is for may be over before it is read.
         let probe = self.rules.probing();
         let post = Posting { attempt, from, batch, probe, proof };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harborforge_connector::protocol::Capabilities;
 
-pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
+const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
 const CLOCK_TOLERANCE: i64 = 120;
 
 /// How it behaves, to whoever it has accepted and to the others.
@@ -102,6 +102,11 @@ impl Monitor {
     /// Whether this API key is the one that is accepted.
     pub fn has_api_key(&self, key: u64) -> bool {
         self.challenge.is_some_and(|issued| issued.id == key)
+    }
+
+    /// Whether the challenge had expired by then, and nobody had shown it.
+    pub fn ran_out_before(&self, then: Duration) -> bool {
+        self.challenge.is_some_and(|c| !c.bound && c.issued + CHALLENGE_LIFETIME < then)
     }
 
     /// Its database was restored: tokens are unknown.

@@ -8,7 +8,7 @@ use harborforge_connector::sender::machine::{Event, Settings, Transports};
 
 use super::dice::Dice;
 use super::due::Due;
-use super::monitor::{CHALLENGE_LIFETIME, Mood};
+use super::monitor::Mood;
 use super::world::{Checked, Net, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -180,6 +180,8 @@ impl World {
                 return self.accident_happens();
             }
             Turn::Calm => return self.calm_down(),
+            // Another challenge has a sample to go with.
+            Turn::Verdict if self.came_too_late() => return self.calm_down(),
             Turn::Verdict => {
                 self.verdict()?;
                 if self.dice.permille(300) {
@@ -364,16 +366,17 @@ impl World {
         Ok(())
     }
 
-    fn verdict(&mut self) -> Checked {
+    /// Heartbeats alone show a challenge with a sample: the first one there was came too late for it.
+    fn came_too_late(&self) -> bool {
         let there = &self.monitors[self.monitor];
-        // Heartbeats alone show a challenge with a sample: where those are rare, it may run out first.
-        if self.settings.transports == Transports::Http
+        self.settings.transports == Transports::Http
             && self.settings.proved
-            && self.settings.report_interval > CHALLENGE_LIFETIME
             && !there.knows(self.challenge, self.token)
-        {
-            return Ok(());
-        }
+            && !self.queue.is_empty()
+            && self.queue.appended(self.queue.head()).is_some_and(|at| there.ran_out_before(at))
+    }
+
+    fn verdict(&mut self) -> Checked {
         self.summary.verdicts += 1;
         // A round of heartbeats is on its way, or a barrier.
         let lag = self.settings.fallback_interval * 2 + SECOND * 90;

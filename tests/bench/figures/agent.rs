@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::Bench;
-
-/// Its environment is the one that the unit gives it.
-const UNIT: &str = include_str!("../../../deploy/harborforge-connector.service");
+use crate::{Bench, unit};
 
 /// A directory with a configuration and, in time, a queue.
 pub struct Place {
@@ -56,10 +53,12 @@ impl Place {
         let mut command = Command::new(&self.program);
         // With one, each refused connection would be traced through the tables for unwinding.
         command.env_remove("RUST_BACKTRACE");
-        let set =
-            UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
         command.arg("--config").arg(self.dir.path().join("config.toml")).arg(word);
-        command.envs(set).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .envs(unit::environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 

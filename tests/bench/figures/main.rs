@@ -32,6 +32,8 @@ mod queue;
 #[path = "../samples.rs"]
 mod samples;
 mod table;
+#[path = "../../support/unit.rs"]
+mod unit;
 mod yardstick;
 
 use std::path::PathBuf;
